@@ -1,0 +1,217 @@
+"""Truth as one columnar table: boxes with labels, and the verified labels of whole images.
+
+Letters: B images, N boxes, V verified image labels, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wildbox.errors import InputError
+from wildbox.vocabulary import Hierarchy, Vocabulary
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[np.generic]:
+    column = np.ascontiguousarray(value, dtype=dtype)
+    if column.shape[0] != rows:
+        raise InputError(f"column {name!r} has {column.shape[0]} rows, expected {rows}")
+    column.setflags(write=False)
+    return column
+
+
+def _check_index(values: Ints, limit: int, name: str) -> None:
+    if len(values) and (values.min() < 0 or values.max() >= limit):
+        row = int(np.flatnonzero((values < 0) | (values >= limit))[0])
+        raise InputError(f"row {row}: {name} {values[row]} is outside 0..{limit - 1}")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLabels:
+    """Labels that people verified for whole images: V rows (image, label, is it there)."""
+
+    image: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(V,) index of the image."""
+    label: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(V,) index of the class."""
+    is_positive: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    """(V,) true: verified to be there; false: verified to be absent."""
+
+    def __post_init__(self) -> None:
+        rows = len(self.image)
+        object.__setattr__(self, "image", _column(self.image, np.int64, "image", rows))
+        object.__setattr__(self, "label", _column(self.label, np.int64, "label", rows))
+        object.__setattr__(
+            self, "is_positive", _column(self.is_positive, bool, "is_positive", rows)
+        )
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """N boxes with one label each on B images, sorted by image; rows of an image keep their order.
+
+    One object with several labels is several rows. Arrays are read-only.
+
+    >>> import numpy as np
+    >>> truth = Annotations(Vocabulary(("cat", "pet")), ("a", "b"), image=[1, 0],
+    ...                     boxes=[[0, 0, 1, 1], [0, 0, .5, 1]], label=[0, 1])
+    >>> truth.image.tolist(), truth.label.tolist(), truth.offsets.tolist()
+    ([0, 1], [1, 0], [0, 1, 2])
+    """
+
+    vocabulary: Vocabulary
+    image_ids: tuple[str, ...]
+    """B unique ids; an image without boxes is listed too."""
+    image: Ints
+    """(N,) index of the box's image, ascending."""
+    boxes: Floats
+    """(N, 4) x1, y1, x2, y2 in the unit of `sizes`; finite, x1 <= x2, y1 <= y2."""
+    label: Ints
+    """(N,) index of the class."""
+    is_group_of: Bools = None  # type: ignore[assignment]
+    """(N,) one box around several objects (COCO: crowd). Default: none is."""
+    sizes: Floats = None  # type: ignore[assignment]
+    """(B, 2) width and height of each image in the unit of the boxes: (1, 1) where coordinates are
+    relative (the default), pixels where they are pixels."""
+    image_labels: ImageLabels = field(default_factory=ImageLabels)
+    file_names: tuple[str, ...] = ()
+    """B image files, relative to the image folder; empty where not known (Open Images: id + ".jpg")."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        n, b = len(self.image), len(self.image_ids)
+        set_(self, "image_ids", tuple(self.image_ids))
+        set_(self, "file_names", tuple(self.file_names))
+        if len(set(self.image_ids)) != b:
+            raise InputError("an image id stands twice among the images")
+        if self.file_names and len(self.file_names) != b:
+            raise InputError(f"{b} images but {len(self.file_names)} file names")
+        image = np.asarray(self.image, np.int64)
+        _check_index(image, b, "image")
+        order = None if np.all(image[1:] >= image[:-1]) else np.argsort(image, kind="stable")
+        given = {
+            "image": (image, np.int64),
+            "boxes": (np.reshape(self.boxes, (-1, 4)), np.float64),
+            "label": (self.label, np.int64),
+            "is_group_of": (
+                np.zeros(n, bool) if self.is_group_of is None else self.is_group_of,
+                bool,
+            ),
+        }
+        for name, (value, dtype) in given.items():
+            column = _column(value, dtype, name, n)
+            set_(self, name, column if order is None else _column(column[order], dtype, name, n))
+        sizes = np.ones((b, 2)) if self.sizes is None else np.reshape(self.sizes, (-1, 2))
+        set_(self, "sizes", _column(sizes, np.float64, "sizes", b))
+        _check_index(self.label, len(self.vocabulary), "label")
+        _check_index(self.image_labels.image, b, "image")
+        _check_index(self.image_labels.label, len(self.vocabulary), "label")
+        self._check_boxes()
+
+    def _check_boxes(self) -> None:
+        box = self.boxes
+        bad = ~np.isfinite(box).all(axis=1) | (box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3])
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InputError(
+                f"image {self.image_ids[self.image[row]]!r}: box {box[row].tolist()} is not finite "
+                "or turned around; expected x1 <= x2 and y1 <= y2"
+            )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """(B + 1,) the boxes of image b are rows offsets[b] to offsets[b + 1]."""
+        return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+
+    def select(self, images: ArrayLike) -> Annotations:
+        """The same table for some images, given as B' indices; they are numbered anew in that order."""
+        keep = np.asarray(images, np.int64)
+        renumber = np.full(len(self.image_ids), -1, np.int64)
+        renumber[keep] = np.arange(len(keep))
+        row = renumber[self.image] >= 0
+        verified = renumber[self.image_labels.image] >= 0
+        names = self.file_names
+        return replace(
+            self,
+            image_ids=tuple(self.image_ids[i] for i in keep),
+            image=renumber[self.image[row]],
+            boxes=self.boxes[row],
+            label=self.label[row],
+            is_group_of=self.is_group_of[row],
+            sizes=self.sizes[keep],
+            file_names=tuple(names[i] for i in keep) if names else (),
+            image_labels=ImageLabels(
+                renumber[self.image_labels.image[verified]],
+                self.image_labels.label[verified],
+                self.image_labels.is_positive[verified],
+            ),
+        )
+
+
+def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
+    """The truth with what the hierarchy implies, as Open Images' own tool writes it.
+
+    Each box is repeated for every ancestor of its class, right after itself, ancestors ascending; a positive
+    image label likewise; a negative one is repeated for every descendant. Nothing is merged: two boxes on one
+    object under one parent give the parent two boxes.
+    Source: TensorFlow Object Detection API, `oid_hierarchical_labels_expansion.py`.
+
+    >>> truth = Annotations(Vocabulary(("cat", "pet")), ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0])
+    >>> expand(truth, Hierarchy(2, [(0, 1)])).label.tolist()
+    [0, 1]
+    """
+    if len(hierarchy) != len(annotations.vocabulary):
+        raise InputError(
+            f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(annotations.vocabulary)}"
+        )
+    itself = np.eye(len(hierarchy), dtype=bool)
+    upward = hierarchy.is_ancestor | itself
+    row, label = _spread(annotations.label, upward)
+    labels = annotations.image_labels
+    positive, up = _spread(labels.label[labels.is_positive], upward)
+    negative, down = _spread(labels.label[~labels.is_positive], hierarchy.is_ancestor.T | itself)
+    return replace(
+        annotations,
+        image=annotations.image[row],
+        boxes=annotations.boxes[row],
+        label=label,
+        is_group_of=annotations.is_group_of[row],
+        image_labels=ImageLabels(
+            np.concatenate(
+                [
+                    labels.image[labels.is_positive][positive],
+                    labels.image[~labels.is_positive][negative],
+                ]
+            ),
+            np.concatenate([up, down]),
+            np.arange(len(up) + len(down)) < len(up),
+        ),
+    )
+
+
+def _spread(label: Ints, implies: Bools) -> tuple[Ints, Ints]:
+    """Each label followed by those it implies: (source row, label), the label itself first."""
+    lists = [
+        np.concatenate([[i], np.flatnonzero(row & (np.arange(len(row)) != i))])
+        for i, row in enumerate(implies)
+    ]
+    counts = np.array([len(x) for x in lists], np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)])[:-1] if len(counts) else counts
+    flat = np.concatenate(lists).astype(np.int64) if lists else np.zeros(0, np.int64)
+    repeat = counts[label]
+    row = np.repeat(np.arange(len(label)), repeat)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    return row, flat[starts[label[row]] + within]

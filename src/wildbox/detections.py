@@ -1,0 +1,91 @@
+"""What a model found: boxes with a label and a score. Letters: B images, D detections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from wildbox.annotations import Annotations, Floats, Ints
+from wildbox.errors import InputError
+from wildbox.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """D scored boxes on B images, sorted by image; rows of an image keep their order.
+
+    Coordinates have the unit of the truth they will be compared with. A detection box may be degenerate
+    (evaluators define what then happens) but never NaN.
+
+    >>> found = Detections(Vocabulary(("cat",)), ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[.9])
+    >>> len(found)
+    1
+    """
+
+    vocabulary: Vocabulary
+    image_ids: tuple[str, ...]
+    image: Ints
+    boxes: Floats
+    """(D, 4) x1, y1, x2, y2."""
+    label: Ints
+    """(D,) index of the class."""
+    score: Floats
+    """(D,) in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        image = np.asarray(self.image, np.int64)
+        order = np.argsort(image, kind="stable")
+        columns = {
+            "image": image,
+            "boxes": np.reshape(np.asarray(self.boxes, np.float64), (-1, 4)),
+            "label": np.asarray(self.label, np.int64),
+            "score": np.asarray(self.score, np.float64),
+        }
+        object.__setattr__(self, "image_ids", tuple(self.image_ids))
+        for name, column in columns.items():
+            if len(column) != len(image):
+                raise InputError(f"column {name!r} has {len(column)} rows, expected {len(image)}")
+            column = np.ascontiguousarray(column[order])
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
+        for name, limit in (("image", len(self.image_ids)), ("label", len(self.vocabulary))):
+            values = getattr(self, name)
+            if len(values) and (values.min() < 0 or values.max() >= limit):
+                raise InputError(f"a detection's {name} is outside 0..{limit - 1}")
+        if not ((self.score >= 0) & (self.score <= 1)).all():
+            bad = self.score[~((self.score >= 0) & (self.score <= 1))][0]
+            raise InputError(f"score {bad} is outside [0, 1]")
+        if np.isnan(self.boxes).any():
+            raise InputError("a detection box holds NaN")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """(B + 1,) the detections of image b are rows offsets[b] to offsets[b + 1]."""
+        return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+
+    def aligned(self, truth: Annotations) -> Detections:
+        """The same detections on the images of `truth`, in its order.
+
+        Raises:
+            InputError: an image that the truth does not know, or another vocabulary.
+        """
+        if self.vocabulary.ids != truth.vocabulary.ids:
+            raise InputError("detections and truth have different vocabularies")
+        if self.image_ids == truth.image_ids:
+            return self
+        position = {id_: i for i, id_ in enumerate(truth.image_ids)}
+        unknown = [id_ for id_ in self.image_ids if id_ not in position]
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} images with detections are not in the truth: {unknown[:3]}"
+            )
+        renumber = np.array([position[id_] for id_ in self.image_ids], np.int64)
+        image = renumber[self.image] if len(self) else self.image
+        return Detections(
+            self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score
+        )

@@ -1,0 +1,122 @@
+"""The classes: ids, display names, indices, and the hierarchy among them.
+
+Letters: C classes, E edges. An *ancestor* of a class is a true label of each of its objects
+(Tiger -> Carnivore -> Animal); a class may have several parents, so the hierarchy is a directed acyclic graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildbox.errors import HierarchyError, VocabularyError
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """C classes in a fixed order; a class's index is its column wherever classes are columns.
+
+    Args:
+        ids: C unique ids, as files write them ("/m/07dm6", "17").
+        names: C display names; they may repeat (Open Images has two classes "Mouse"). Default: the ids.
+
+    >>> Vocabulary(("/m/07dm6", "/m/0jbk"), ("Tiger", "Animal")).index("/m/0jbk")
+    1
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "names", tuple(self.names or self.ids))
+        if len(self.names) != len(self.ids):
+            raise VocabularyError(f"{len(self.ids)} class ids but {len(self.names)} names")
+        object.__setattr__(self, "_index", {id_: i for i, id_ in enumerate(self.ids)})
+        if len(self._index) != len(self.ids):
+            twice = next(id_ for id_ in self.ids if self.ids.count(id_) > 1)
+            raise VocabularyError(f"class id {twice!r} stands twice in the vocabulary")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._index
+
+    def index(self, id_: str) -> int:
+        """Index of a class id; `VocabularyError` where it is unknown."""
+        try:
+            return self._index[id_]
+        except KeyError:
+            raise VocabularyError(
+                f"unknown class {id_!r}; the vocabulary holds {len(self)} classes: "
+                f"{', '.join(self.ids[:3])}{' ...' if len(self) > 3 else ''}"
+            ) from None
+
+
+class Hierarchy:
+    """Who is an ancestor of whom, among C classes.
+
+    Args:
+        classes: C.
+        edges: (child, parent) pairs of class indices; repeated pairs are one.
+    Raises:
+        HierarchyError: an index outside the classes, or a cycle (it is named).
+
+    >>> h = Hierarchy(3, [(0, 1), (1, 2)])      # Tiger -> Carnivore -> Animal
+    >>> h.ancestors(0).tolist(), h.descendants(2).tolist()
+    ([1, 2], [0, 1])
+    """
+
+    def __init__(self, classes: int, edges: Iterable[Sequence[int]]) -> None:
+        self.edges = tuple(sorted({(int(child), int(parent)) for child, parent in edges}))
+        outside = [edge for edge in self.edges if not all(0 <= node < classes for node in edge)]
+        if outside:
+            raise HierarchyError(f"edge {outside[0]} names a class outside 0..{classes - 1}")
+        self.is_ancestor = self._closure(classes)
+        """(C, C) bool: [i, a] says that a is an ancestor of i; never on the diagonal."""
+
+    def __len__(self) -> int:
+        return len(self.is_ancestor)
+
+    def ancestors(self, index: int) -> NDArray[np.intp]:
+        """Indices of all ancestors of a class, ascending."""
+        return np.flatnonzero(self.is_ancestor[index])
+
+    def descendants(self, index: int) -> NDArray[np.intp]:
+        """Indices of all descendants of a class, ascending."""
+        return np.flatnonzero(self.is_ancestor[:, index])
+
+    def related(self, a: int, b: int) -> bool:
+        """Whether one of the two is an ancestor of the other."""
+        return bool(self.is_ancestor[a, b] or self.is_ancestor[b, a])
+
+    def _closure(self, classes: int) -> NDArray[np.bool_]:
+        parents: list[list[int]] = [[] for _ in range(classes)]
+        for child, parent in self.edges:
+            parents[child].append(parent)
+        closure = np.zeros((classes, classes), dtype=bool)
+        state = np.zeros(classes, dtype=np.int8)  # 0 unseen, 1 on the path, 2 done
+
+        for start in range(classes):
+            path = [start] if state[start] == 0 else []
+            while path:
+                node = path[-1]
+                state[node] = 1
+                waiting = next((p for p in parents[node] if state[p] != 2), None)
+                if waiting is None:
+                    for parent in parents[node]:
+                        closure[node] |= closure[parent]
+                        closure[node, parent] = True
+                    state[node] = 2
+                    path.pop()
+                elif state[waiting] == 1:
+                    cycle = [*path[path.index(waiting) :], waiting]
+                    raise HierarchyError(f"the hierarchy has a cycle: class indices {cycle}")
+                else:
+                    path.append(waiting)
+        return closure
