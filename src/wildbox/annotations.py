@@ -48,9 +48,7 @@ class ImageLabels:
         rows = len(self.image)
         object.__setattr__(self, "image", _column(self.image, np.int64, "image", rows))
         object.__setattr__(self, "label", _column(self.label, np.int64, "label", rows))
-        object.__setattr__(
-            self, "is_positive", _column(self.is_positive, bool, "is_positive", rows)
-        )
+        object.__setattr__(self, "is_positive", _column(self.is_positive, bool, "is_positive", rows))
 
     def __len__(self) -> int:
         return len(self.image)

@@ -81,11 +81,7 @@ class Detections:
         position = {id_: i for i, id_ in enumerate(truth.image_ids)}
         unknown = [id_ for id_ in self.image_ids if id_ not in position]
         if unknown:
-            raise InputError(
-                f"{len(unknown)} images with detections are not in the truth: {unknown[:3]}"
-            )
+            raise InputError(f"{len(unknown)} images with detections are not in the truth: {unknown[:3]}")
         renumber = np.array([position[id_] for id_ in self.image_ids], np.int64)
         image = renumber[self.image] if len(self) else self.image
-        return Detections(
-            self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score
-        )
+        return Detections(self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score)

@@ -27,9 +27,7 @@ class InputError(WildboxError, ValueError):
         line: 1-based line of the file, the header being line 1.
     """
 
-    def __init__(
-        self, message: str, *, path: str | Path | None = None, line: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None) -> None:
         place = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
         super().__init__(place + message)
         self.path = path
@@ -46,3 +44,10 @@ class VocabularyError(InputError):
 
 class ConfigError(WildboxError, ValueError):
     """A setting is unknown, missing or contradicts another."""
+
+
+class InputWarning(UserWarning):
+    """Something that real data has and that is counted rather than refused: repeated rows, boxes without area.
+
+    The command line prints each as one line.
+    """
