@@ -1,0 +1,250 @@
+"""The Open Images Challenge: worked cases, and a literal evaluator on random tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from evaluation.small_tables import found_of, hierarchies, tables, truth_of
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles.open_images_evaluator import evaluate_literally
+
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections
+from wildbox.errors import ConfigError, InputError, InputWarning
+from wildbox.evaluation import EvaluationResult, evaluate
+from wildbox.vocabulary import Hierarchy, Vocabulary
+
+Box = tuple[float, float, float, float]
+BOX: Box = (0, 0, 4, 4)
+FAR: Box = (8, 8, 9, 9)
+CAT = Vocabulary(("cat",))
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Degenerate boxes and missing image labels warn; the cases below are full of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        yield
+
+
+def one_image(
+    truth: list[Box], found: list[tuple[float, Box]], *, groups: list[Box] | None = None, weight: float = 1.0
+) -> EvaluationResult:
+    """Cats in one image: `truth` ordinary boxes, `groups` group-of boxes, `found` scored boxes."""
+    every = [*truth, *(groups or [])]
+    flags = np.arange(len(every)) >= len(truth)
+    table = truth_of(CAT, ("a",), [0] * len(every), every, [0] * len(every), flags, ((0, 0, True),))
+    scores, boxes = [score for score, _ in found], [box for _, box in found]
+    detections = found_of(CAT, ("a",), [0] * len(found), boxes, [0] * len(found), scores)
+    return evaluate(detections, table, group_of_weight=weight)
+
+
+@given(tables(), hierarchies(), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.25, 0.5, 0.75, 1.0]))
+def test_equals_the_literal_evaluator(
+    pair: tuple[Detections, Annotations], hierarchy: Hierarchy | None, weight: float, iou: float
+) -> None:
+    detections, truth = pair
+    result = evaluate(detections, truth, hierarchy=hierarchy, group_of_weight=weight, iou=iou)
+    ap, counted = evaluate_literally(detections, truth, hierarchy=hierarchy, group_of_weight=weight, iou=iou)
+    np.testing.assert_allclose(result.ap, ap, rtol=0, atol=1e-12)
+    assert result.detections.tolist() == counted
+    assert np.array_equal(np.isnan(result.ap), result.truth_boxes == 0)
+
+
+@given(tables(levels=10**9), st.integers(0, 99))
+def test_order_of_rows_has_no_influence_without_ties(pair: tuple[Detections, Annotations], seed: int) -> None:
+    detections, truth = pair
+    rng = np.random.default_rng(seed)
+    keep = rng.permutation(np.unique(detections.score, return_index=True)[1])
+    ordered, mixed = (
+        found_of(
+            detections.vocabulary,
+            detections.image_ids,
+            detections.image[rows],
+            detections.boxes[rows],
+            detections.label[rows],
+            detections.score[rows],
+        )
+        for rows in (np.sort(keep), keep)
+    )
+    np.testing.assert_array_equal(evaluate(ordered, truth).ap, evaluate(mixed, truth).ap)
+
+
+@given(tables())
+def test_a_perfect_detector_has_ap_1(pair: tuple[Detections, Annotations]) -> None:
+    _, truth = pair
+    box = truth.boxes
+    whole = (box[:, 0] < box[:, 2]) & (box[:, 1] < box[:, 3])
+    once = np.zeros(len(box), bool)  # of equal boxes only the first can be found
+    keys = np.column_stack([truth.image, truth.label, box])
+    once[np.unique(keys, axis=0, return_index=True)[1]] = True
+    rows = np.flatnonzero(whole & once)
+    truth = truth_of(truth.vocabulary, truth.image_ids, truth.image[rows], box[rows], truth.label[rows])
+    found = found_of(
+        truth.vocabulary, truth.image_ids, truth.image, truth.boxes, truth.label, np.ones(len(rows))
+    )
+    ap = evaluate(found, truth).ap
+    assert np.all(np.isnan(ap) | (np.abs(ap - 1.0) < 1e-12))
+
+
+def test_threshold_is_inclusive() -> None:
+    assert one_image([BOX], [(0.9, (0, 0, 4, 2))]).ap[0] == 1.0  # IoU 8 / 16
+    assert one_image([BOX], [(0.9, (0, 0, 4, 1.999))]).ap[0] == 0.0
+
+
+def test_second_detection_of_a_box_is_false() -> None:
+    # TRUE, FALSE, TRUE of 2: precision 1 up to recall 1/2, then 2/3: 1/2 + 1/2 * 2/3.
+    result = one_image([BOX, FAR], [(0.9, BOX), (0.8, BOX), (0.7, FAR)])
+    assert result.ap[0] == pytest.approx(5 / 6)
+    assert result.detections[0] == 3
+
+
+def test_tried_against_the_box_of_largest_iou_only() -> None:
+    # Both detections are nearest to BOX; the second also overlaps (0, 0, 4, 3) by 12 / 16, which stays free.
+    result = one_image([BOX, (0, 0, 4, 3)], [(0.9, BOX), (0.8, BOX)])
+    assert result.ap[0] == 0.5
+
+
+def test_of_two_equal_truth_boxes_one_is_never_found() -> None:
+    result = one_image([BOX, BOX], [(0.9, BOX), (0.8, BOX)])
+    assert (result.ap[0], result.truth_boxes[0]) == (0.5, 2)
+
+
+@pytest.mark.parametrize("box", [(1, 1, 1, 3), (1, 1, 3, 1), (3, 1, 1, 3), (1, 3, 3, 1), (3, 3, 1, 1)])
+def test_detections_without_area_are_dropped(box: Box) -> None:
+    result = one_image([BOX], [(0.9, box), (0.8, BOX)])
+    assert (result.ap[0], result.detections[0]) == (1.0, 1)
+
+
+def test_truth_box_without_area_is_counted_and_never_found() -> None:
+    assert one_image([BOX, (1, 1, 1, 3)], [(0.9, BOX)]).ap[0] == 0.5
+
+
+def test_group_of_box_absorbs_its_detections_into_one() -> None:
+    inside: list[tuple[float, Box]] = [(0.7, (0, 0, 1, 1)), (0.8, (1, 1, 2, 2)), (0.6, (2, 2, 3, 3))]
+    # FALSE at 0.9, then the group at 0.8: precision 1/2 at recall 1.
+    result = one_image([], [(0.9, FAR), *inside], groups=[BOX])
+    assert (result.ap[0], result.truth_boxes[0], result.detections[0]) == (0.5, 1, 2)
+    # Half of a detection inside is enough, whatever its IoU; less is not.
+    assert one_image([], [(0.9, (3, 0, 5, 1))], groups=[BOX]).ap[0] == 1.0
+    assert one_image([], [(0.9, (3, 0, 5.1, 1))], groups=[BOX]).ap[0] == 0.0
+
+
+def test_group_of_box_is_tried_after_the_ordinary_boxes() -> None:
+    # Both lie in the group; the first finds the ordinary box, the second, its duplicate, goes to the group.
+    result = one_image([BOX], [(0.9, BOX), (0.8, BOX)], groups=[(0, 0, 10, 10)])
+    assert (result.ap[0], result.truth_boxes[0], result.detections[0]) == (1.0, 2, 2)
+    # The duplicate alone does not come back to be false where the group weighs nothing.
+    result = one_image([BOX], [(0.9, BOX), (0.8, BOX)], groups=[(0, 0, 10, 10)], weight=0)
+    assert (result.ap[0], result.truth_boxes[0], result.detections[0]) == (1.0, 1, 1)
+
+
+def test_of_two_group_of_boxes_on_one_spot_the_first_takes_all() -> None:
+    result = one_image([], [(0.9, BOX), (0.8, BOX)], groups=[BOX, BOX])
+    assert (result.ap[0], result.detections[0]) == (0.5, 1)
+
+
+def test_group_of_weight_counts_in_truth_and_precision() -> None:
+    # Truth 1 + 1/2. FALSE: 0 of 1; group: tp 1/2, precision 1/3, recall 1/3; TRUE: tp 3/2, precision 3/5.
+    # The envelope is 3/5 all along.
+    found: list[tuple[float, Box]] = [(0.9, (20, 20, 21, 21)), (0.8, FAR), (0.7, BOX)]
+    assert one_image([BOX], found, groups=[FAR], weight=0.5).ap[0] == pytest.approx(0.6)
+
+
+def test_group_of_match_with_score_0_is_ignored() -> None:
+    result = one_image([], [(0.0, BOX)], groups=[BOX])
+    assert (result.ap[0], result.detections[0]) == (0.0, 0)
+    assert one_image([BOX], [(0.0, BOX)]).ap[0] == 1.0  # an ordinary match counts
+
+
+def test_class_of_group_of_boxes_alone_has_no_ap_where_they_weigh_nothing() -> None:
+    result = one_image([], [(0.9, BOX)], groups=[BOX], weight=0)
+    assert np.isnan(result.ap[0])
+    assert np.isnan(result.mean_ap)
+
+
+def three_images(*labels: tuple[int, int, bool]) -> EvaluationResult:
+    """A cat in image a; b and c are without boxes; a dog nowhere. A cat found everywhere, a dog in a."""
+    both = Vocabulary(("cat", "dog"))
+    truth = truth_of(both, tuple("abc"), [0], [BOX], [0], image_labels=labels)
+    found = found_of(both, tuple("cba"), [2, 1, 0, 2], [BOX] * 4, [0, 0, 0, 1], [0.7, 0.8, 0.9, 0.9])
+    return evaluate(found, truth)
+
+
+def test_unverified_classes_are_ignored() -> None:
+    result = three_images()
+    assert result.ap[0] == 1.0
+    assert result.detections.tolist() == [1, 0]
+
+
+def test_verified_images_count_whether_the_label_is_positive_or_negative() -> None:
+    # Cat is verified absent in b, present (without a box) in c: FALSE, FALSE, TRUE: precision 1/3.
+    result = three_images((1, 0, False), (2, 0, True))
+    assert result.ap[0] == pytest.approx(1 / 3)
+    assert result.detections.tolist() == [3, 0]
+
+
+def test_class_without_truth_has_no_ap_and_no_part_in_the_mean() -> None:
+    result = three_images((0, 1, False))
+    assert np.isnan(result.ap[1])
+    assert result.detections.tolist() == [1, 1]
+    assert result.mean_ap == 1.0
+
+
+def test_class_without_detections_has_ap_0_and_images_may_lack_them() -> None:
+    truth = truth_of(CAT, ("a", "b"), [0, 1], [BOX, BOX], [0, 0])
+    assert evaluate(found_of(CAT, ("b",), [0], [BOX], [0], [0.5]), truth).ap[0] == 0.5
+    assert evaluate(found_of(CAT, (), [], [], [], []), truth).ap[0] == 0.0
+
+
+def test_hierarchy_expands_the_truth_but_not_the_detections() -> None:
+    vocabulary = Vocabulary(("tiger", "animal", "shark"))
+    tree = Hierarchy(3, [(0, 1), (2, 1)])
+    no_animal_in_b = ((1, 1, False),)  # so no tiger and no shark
+    truth = truth_of(vocabulary, ("a", "b"), [0, 0], [BOX, FAR], [0, 1], image_labels=no_animal_in_b)
+    found = found_of(vocabulary, ("a", "b"), [0, 1, 1], [BOX] * 3, [0, 0, 2], [0.5, 0.9, 0.9])
+    result = evaluate(found, truth, hierarchy=tree)
+    # tiger: FALSE in b, then TRUE. animal: two boxes (tiger's and its own), nothing found. shark: no truth.
+    np.testing.assert_array_equal(result.ap, [0.5, 0.0, np.nan])
+    assert result.truth_boxes.tolist() == [1, 2, 0]
+    assert result.detections.tolist() == [2, 0, 1]
+
+
+def test_equal_scores_stand_in_the_order_of_images_then_rows() -> None:
+    truth = truth_of(CAT, ("a", "b"), [0, 1], [BOX, BOX], [0, 0])
+    for boxes, expected in (((BOX, FAR), 0.5), ((FAR, BOX), 0.25)):  # TRUE in a first, or FALSE in a first
+        found = found_of(CAT, ("b", "a"), [1, 0], list(boxes), [0, 0], [0.5, 0.5])
+        assert evaluate(found, truth).ap[0] == expected
+    rows = [(0.5, FAR), (0.5, BOX)]
+    assert one_image([BOX], rows).ap[0] == 0.5
+    assert one_image([BOX], rows[::-1]).ap[0] == 1.0
+
+
+def test_what_is_dropped_is_reported() -> None:
+    truth = truth_of(Vocabulary(("cat", "dog")), ("a",), [0], [BOX], [0])
+    found = found_of(truth.vocabulary, ("a",), [0, 0], [BOX, (1, 1, 1, 1)], [1, 0], [0.5, 0.5])
+    with pytest.warns(InputWarning) as caught:
+        evaluate(found, truth)
+    said = sorted(str(warning.message) for warning in caught)
+    assert said[0].startswith("1 of 2 detections have no area")
+    assert said[1].startswith("the truth has no image labels: 1 of 2 detections are ignored")
+
+
+def test_bad_arguments() -> None:
+    truth = truth_of(CAT, ("a",), [0], [BOX], [0])
+    found = found_of(CAT, ("a",), [0], [BOX], [0], [0.5])
+    with pytest.raises(ConfigError, match="unknown protocol 'coco'"):
+        evaluate(found, truth, protocol="coco")
+    for iou in (0.0, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match="outside"):
+            evaluate(found, truth, iou=iou)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="group_of_weight"):
+            evaluate(found, truth, group_of_weight=weight)
+    with pytest.raises(InputError, match="not in the truth"):
+        evaluate(found_of(CAT, ("z",), [0], [BOX], [0], [0.5]), truth)

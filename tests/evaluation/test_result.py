@@ -1,0 +1,120 @@
+"""The per-class log, gains, groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wildbox.errors import InputError, VocabularyError
+from wildbox.evaluation import EvaluationResult, compare_results, gains, write_gains
+from wildbox.vocabulary import Vocabulary
+
+LETTERS = Vocabulary(("/m/a", "/m/b", "/m/c", "/m/d"), ("Ant", "Bee, wild", "Cat", "Cat"))
+
+NONE = np.zeros(4, np.int64)
+
+
+def result(*ap: float) -> EvaluationResult:
+    return EvaluationResult(LETTERS, np.array(ap), np.array([3, 1, 0, 2]), np.array([5, 0, 7, 2]), "voc")
+
+
+OLD, NEW = result(0.1, 0.5, np.nan, 1 / 3), result(0.6, 1.0, np.nan, 0.25)
+
+
+def test_log_round_trip(tmp_path: Path) -> None:
+    OLD.write(tmp_path / "log.csv")
+    text = (tmp_path / "log.csv").read_text()
+    assert text.splitlines() == [
+        "class_id,class_name,ap,truth_boxes,detections",
+        "/m/a,Ant,0.1,3,5",
+        '/m/b,"Bee, wild",0.5,1,0',
+        "/m/c,Cat,,0,7",
+        "/m/d,Cat,0.3333333333333333,2,2",
+    ]
+    again = EvaluationResult.read(tmp_path / "log.csv")
+    assert again.vocabulary == LETTERS
+    np.testing.assert_array_equal(again.ap, OLD.ap)
+    assert again.truth_boxes.tolist() == [3, 1, 0, 2]
+    assert again.detections.tolist() == [5, 0, 7, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_log_without_classes(tmp_path: Path) -> None:
+    EvaluationResult(Vocabulary(()), np.zeros(0), NONE[:0], NONE[:0]).write(tmp_path / "log.csv")
+    again = EvaluationResult.read(tmp_path / "log.csv")
+    assert len(again.vocabulary) == 0
+    assert np.isnan(again.mean_ap)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "log.csv:1: no column 'class_id'"),
+        ("class_id,class_name,truth_boxes,detections\n", "log.csv:1: no column 'ap'"),
+        ("class_id,class_name,ap,truth_boxes,detections\na,A,x,1,1\n", "log.csv:2: not a number"),
+        ("class_id,class_name,ap,truth_boxes,detections\na,A,0.5,1\n", "log.csv:2: not a number"),
+        ("class_id,class_name,ap,truth_boxes,detections\na,A,2,1,1\n", "log.csv:2: ap 2.0"),
+        ("class_id,class_name,ap,truth_boxes,detections\na,A,1,1,1\na,A,1,1,1\n", "stands twice"),
+    ],
+)
+def test_bad_logs_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        EvaluationResult.read(tmp_path / "log.csv")
+
+
+def test_missing_log(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        EvaluationResult.read(tmp_path / "log.csv")
+
+
+def test_columns_must_fit_the_vocabulary() -> None:
+    with pytest.raises(InputError, match="column 'ap'"):
+        EvaluationResult(LETTERS, np.zeros(3), NONE, NONE)
+
+
+def test_means_leave_out_classes_without_truth() -> None:
+    assert NEW.mean_ap == pytest.approx((0.6 + 1.0 + 0.25) / 3)
+    groups = NEW.by_group(["head", "head", "absent", "tail"])
+    assert groups["head"] == pytest.approx(0.8)
+    assert groups["tail"] == 0.25
+    assert np.isnan(groups["absent"])
+    with pytest.raises(InputError, match="groups"):
+        NEW.by_group(["head"])
+
+
+def test_gains_best_first_ties_by_id(tmp_path: Path) -> None:
+    rows = gains(OLD, NEW)
+    assert [row.class_id for row in rows] == ["/m/a", "/m/b", "/m/d"]  # 0.5 (0.6 - 0.1 is exact), 0.5, -1/12
+    assert [row.gain for row in rows] == pytest.approx([0.5, 0.5, -1 / 12])
+    assert [row.class_id for row in gains(OLD, NEW, classes=["/m/d", "/m/c", "/m/b"])] == ["/m/b", "/m/d"]
+    with pytest.raises(VocabularyError, match="/m/z"):
+        gains(OLD, NEW, classes=["/m/z"])
+    write_gains(rows[1:2], tmp_path / "gains.csv")
+    assert (tmp_path / "gains.csv").read_text().splitlines() == [
+        "class_id,class_name,ap_without,ap_with,gain",
+        '/m/b,"Bee, wild",0.5,1.0,0.5',
+    ]
+
+
+def test_gains_need_the_same_classes() -> None:
+    other = EvaluationResult(Vocabulary(("x",)), np.zeros(1), NONE[:1], NONE[:1])
+    with pytest.raises(InputError, match="different classes"):
+        gains(OLD, other)
+    with pytest.raises(InputError, match="different classes"):
+        compare_results(["a", "b"], [OLD, other], "never.csv")
+
+
+def test_compare_several(tmp_path: Path) -> None:
+    middle = result(0.2, np.nan, 0.5, 0.3)
+    compare_results(["x", "y", "z"], [OLD, middle, NEW], tmp_path / "all.csv")
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert lines[0] == "class_id,class_name,ap_x,ap_y,ap_z,gain"
+    assert lines[1] == "/m/a,Ant,0.1,0.2,0.6,0.5"
+    assert [line.split(",")[0] for line in lines[1:]] == ["/m/a", "/m/d"]
+    compare_results(["x", "x"], [OLD, NEW], tmp_path / "two.csv")
+    assert (tmp_path / "two.csv").read_text().startswith("class_id,class_name,ap_1_x,ap_2_x,gain\n")
+    with pytest.raises(InputError, match="two or more"):
+        compare_results(["x"], [OLD], tmp_path / "one.csv")
