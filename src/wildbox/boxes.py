@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-@numba.njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, inline="always")
 def intersection(
     ax1: float, ay1: float, ax2: float, ay2: float, bx1: float, by1: float, bx2: float, by2: float
 ) -> float:
@@ -22,7 +22,7 @@ def intersection(
     height = min(ay2, by2) - max(ay1, by1)
     if width <= 0.0 or height <= 0.0:
         return 0.0
-    return width * height  # type: ignore[no-any-return]
+    return width * height
 
 
 def areas(boxes: Floats) -> Floats:

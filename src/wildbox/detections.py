@@ -19,7 +19,8 @@ class Detections:
     Coordinates have the unit of the truth they will be compared with. A detection box may be degenerate
     (evaluators define what then happens) but never NaN.
 
-    >>> found = Detections(Vocabulary(("cat",)), ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[.9])
+    >>> cat = Vocabulary(("cat",))
+    >>> found = Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.9])
     >>> len(found)
     1
     """

@@ -47,7 +47,7 @@ class ConfigError(WildboxError, ValueError):
 
 
 class InputWarning(UserWarning):
-    """Something that real data has and that is counted rather than refused: repeated rows, boxes without area.
+    """What real data has and we count rather than refuse: repeated rows, boxes without area.
 
     The command line prints each as one line.
     """

@@ -1,7 +1,7 @@
 """The classes: ids, display names, indices, and the hierarchy among them.
 
 Letters: C classes, E edges. An *ancestor* of a class is a true label of each of its objects
-(Tiger -> Carnivore -> Animal); a class may have several parents, so the hierarchy is a directed acyclic graph.
+(Tiger -> Carnivore -> Animal); a class may have several parents: the hierarchy is a directed acyclic graph.
 """
 
 from __future__ import annotations

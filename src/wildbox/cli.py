@@ -1,0 +1,323 @@
+"""The command line: a name -> a function. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from wildbox.errors import ConfigError, InputWarning, WildboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wildbox.annotations import Annotations
+    from wildbox.vocabulary import Hierarchy
+
+app = typer.Typer(
+    name="wildbox",
+    help="Find, measure and beat label imbalance and multi-labels in object detection.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True)
+
+Boxes = Annotated[Path, typer.Argument(help="Open Images boxes CSV, or COCO instances .json.")]
+Classes = Annotated[
+    Path | None, typer.Option(help="Class descriptions CSV (id,name). Default: the classes that occur.")
+]
+HierarchyFile = Annotated[Path | None, typer.Option("--hierarchy", help="Open Images hierarchy JSON.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+def main() -> None:
+    """Run a command; an error that the user can mend is one line and exit status 2."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except WildboxError as error:
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        console.print(f"[bold red]error:[/] {error}{notes}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted; start the same command again to go on")
+        sys.exit(130)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, InputWarning):
+        console.print(f"[yellow]warning:[/] {message}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars, one a stage, as a function (stage, done, all)."""
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+        tasks = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _read_truth(
+    boxes: Path, *, classes: Path | None, hierarchy: Path | None, image_labels: Path | None = None
+) -> tuple[Annotations, Hierarchy | None]:
+    """Annotations and hierarchy of the files that commands name; `.json` is COCO."""
+    from wildbox.formats.coco import read_coco
+    from wildbox.formats.open_images import read_hierarchy, read_open_images
+
+    if boxes.suffix == ".json":
+        if classes or hierarchy or image_labels:
+            raise ConfigError("--classes, --hierarchy and --image-labels belong to Open Images CSV, not COCO")
+        return read_coco(boxes), None
+    truth = read_open_images(boxes, classes=classes, image_labels=image_labels)
+    return truth, None if hierarchy is None else read_hierarchy(hierarchy, truth.vocabulary)
+
+
+@app.command()
+def audit(
+    boxes: Boxes,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the CSVs.")],
+    classes: Classes = None,
+    hierarchy: HierarchyFile = None,
+    iou: Annotated[float, typer.Option(help="Two boxes mark one object above this IoU (strict).")] = 0.9,
+    min_ratio: Annotated[float, typer.Option(help="Pairs and rates are kept above this share.")] = 0.1,
+) -> None:
+    """Tell imbalance, confusion pairs and concurrent rates of annotations.
+
+    Writes classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json into --out. Boxes are counted
+    as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its ancestors.
+    """
+    from wildbox.labels.audit import audit as run_audit
+
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
+    found = run_audit(truth, hierarchy=tree, iou=iou, min_ratio=min_ratio)
+    found.write(out)
+    console.print(
+        f"{len(truth.image_ids):,} images, {len(truth):,} boxes, {len(truth.vocabulary):,} classes; "
+        f"{len(found.pairs):,} confusion pairs; written to {out}/"
+    )
+
+
+@app.command()
+def split(
+    boxes: Boxes,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for minitrain.txt and minival.txt, one image id a line.")],
+    train: Annotated[int, typer.Option(help="Images in minitrain.")],
+    val: Annotated[int, typer.Option(help="Images in minival.")],
+    classes: Classes = None,
+    seed: Seed = 0,
+) -> None:
+    """Choose disjoint subsets of images that keep every class."""
+    from wildbox.formats.open_images import write_image_list
+    from wildbox.splits import split as choose
+
+    truth, _ = _read_truth(boxes, classes=classes, hierarchy=None)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, indices in zip(
+        ("minitrain", "minival"), choose(truth, seed=seed, train=train, val=val), strict=True
+    ):
+        write_image_list(out / f"{name}.txt", [truth.image_ids[i] for i in indices])
+        console.print(f"{len(indices):,} images in {out / name}.txt")
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="Settings of the run, TOML (or the config.json of a run).")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for config.json, log.jsonl, checkpoint.pt.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+) -> None:
+    """Train one detector."""
+    from wildbox.training.config import RunConfig, read_config
+    from wildbox.training.run import train as run_training
+
+    config = read_config(run, RunConfig)
+    if not resume and (out / "checkpoint.pt").exists():
+        raise ConfigError(f"{out}/checkpoint.pt exists; give --resume to continue it, or another --out")
+    with _progress() as show:
+        path = run_training(config, out, resume=resume, progress=lambda d, a, _: show("train", d, a))
+    console.print(f"trained: {path}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run.")],
+    images: Annotated[Path, typer.Argument(help="Folder of .jpg or .png images.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Detections CSV; coordinates in the unit of the training set.")],
+    scores: Annotated[
+        str, typer.Option(help="softmax, concurrent, or own: the rule it was trained with.")
+    ] = "own",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Detect on a folder of images."""
+    from torch.utils.data import DataLoader
+
+    from wildbox.detectors.dataset import DetectionDataset, collate, images_of
+    from wildbox.detectors.inference import predict as run_model
+    from wildbox.formats.storage import write_detections
+    from wildbox.study import CONCURRENT, OWN, SOFTMAX, scoring_rule
+    from wildbox.training.checkpoint import load_checkpoint
+    from wildbox.training.model import restore_model
+    from wildbox.training.run import pick_device
+
+    names = {"softmax": SOFTMAX, "concurrent": CONCURRENT, "own": OWN}
+    if scores not in names:
+        raise ConfigError(f"--scores {scores}: expected one of {', '.join(names)}")
+    saved = load_checkpoint(checkpoint)
+    table = images_of(images, saved.vocabulary, relative=saved.relative)
+    model = restore_model(saved).to(pick_device(device))
+    loader = DataLoader(DetectionDataset(table, images, objects=None), batch_size=8, collate_fn=collate)
+    rule = scoring_rule(names[scores], saved.rates, model.roi_heads.rule.scores)
+    with _progress() as show:
+        total = len(table.image_ids)
+        found = run_model(
+            model, loader, table, scorings={"it": rule}, progress=lambda d: show("predict", d, total)
+        )["it"]
+    write_detections(found, out)
+    console.print(f"{len(found):,} detections on {total:,} images in {out}")
+
+
+@app.command()
+def evaluate(
+    detections: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Score,XMin,XMax,YMin,YMax.")],
+    *,
+    truth: Annotated[Path, typer.Option(help="Open Images boxes CSV, or COCO instances .json.")],
+    out: Annotated[Path, typer.Option(help="Per-class log: class_id,class_name,ap,truth_boxes,detections.")],
+    image_labels: Annotated[
+        Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
+    ] = None,
+    classes: Classes = None,
+    hierarchy: HierarchyFile = None,
+    protocol: Annotated[
+        str, typer.Option(help="open-images-challenge or voc; IoU 0.5.")
+    ] = "open-images-challenge",
+) -> None:
+    """Average precision of each class. The truth is expanded by the hierarchy, detections are not."""
+    from wildbox.evaluation import evaluate as run_evaluation
+    from wildbox.formats.storage import read_detections
+
+    table, tree = _read_truth(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+    found = read_detections(detections, vocabulary=table.vocabulary)
+    result = run_evaluation(found, table, protocol=protocol, hierarchy=tree)
+    result.write(out)
+    console.print(f"mAP {result.mean_ap:.4f} ({protocol}); per class in {out}")
+
+
+@app.command()
+def compare(
+    logs: Annotated[
+        list[Path], typer.Argument(help="Two or more per-class logs; the first is the baseline.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="CSV: class, AP in each log, gain of the last over the first.")],
+) -> None:
+    """Gains per class between per-class logs, best first."""
+    from wildbox.evaluation import EvaluationResult, compare_results
+
+    if len(logs) < 2:
+        raise ConfigError("compare needs at least two logs")
+    results = [EvaluationResult.read(log) for log in logs]
+    compare_results([log.stem for log in logs], results, out)
+    for log, result in zip(logs, results, strict=True):
+        gain = result.mean_ap - results[0].mean_ap
+        console.print(f"{log.stem}: mAP {result.mean_ap:.4f} ({gain:+.4f})")
+
+
+@app.command()
+def glyphs(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for images and Open Images files.")],
+    images: Annotated[int, typer.Option(help="Training images.")] = 2500,
+    validation_images: Annotated[int, typer.Option(help="Validation images.")] = 400,
+    classes: Annotated[int | None, typer.Option(help="Leaf classes, at most 500.")] = None,
+    size: Annotated[int, typer.Option(help="Side of an image, in pixels.")] = 160,
+    seed: Seed = 0,
+    processes: Annotated[int, typer.Option(help="That draw at the same time.")] = os.cpu_count() or 1,
+) -> None:
+    """Draw the glyph world: a long-tailed, multi-labelled detection set, as Open Images' own files."""
+    from wildbox.glyphs import GlyphWorld, draw_world
+
+    settings = {"images": images, "validation_images": validation_images, "size": size, "seed": seed}
+    if classes is not None:
+        settings["classes"] = classes
+    with _progress() as show:
+        draw_world(
+            out,
+            settings=GlyphWorld(**settings),
+            processes=processes,
+            progress=lambda d, a: show("draw", d, a),
+        )
+    console.print(f"written to {out}/")
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for everything; open report.html in it.")],
+    seed: Seed = 0,
+    images: Annotated[int | None, typer.Option(help="Training images to draw. Default: 2500.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also the other baselines and the samplings (within an hour).")
+    ] = False,
+) -> None:
+    """Draw the glyph world, train softmax and concurrent softmax on it, and report.
+
+    About 10 minutes on 2 cores. Interrupted, the same command goes on where it was.
+    """
+    from wildbox.demo import demo_config, draw_demo_world
+    from wildbox.reports.study import write_report
+    from wildbox.study import run_study
+
+    with _progress() as show:
+        world, settings = draw_demo_world(
+            out, seed=seed, images=images, processes=os.cpu_count() or 1, progress=show
+        )
+        config = demo_config(world, seed=seed, full=full, size=settings.size)
+        page = write_report(run_study(config, out, progress=show), out, progress=show)
+    console.print(f"open {page}")
+
+
+@app.command()
+def study(
+    settings: Annotated[Path, typer.Argument(help="Settings of the study, TOML; see examples/.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for everything; open report.html in it.")],
+) -> None:
+    """Audit, train, predict, evaluate, compare and report on your own data."""
+    from wildbox.reports.study import write_report
+    from wildbox.study import StudyConfig, run_study
+    from wildbox.training.config import read_config
+
+    config = read_config(settings, StudyConfig)
+    with _progress() as show:
+        page = write_report(run_study(config, out, progress=show), out, progress=show)
+    console.print(f"open {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Hybrid training: which lambda a step uses."""
+
+from __future__ import annotations
+
+from wildbox.errors import ConfigError
+
+
+def hybrid_balance(step: int, *, steps: int, start: float, balance: float) -> float | None:
+    """lambda of a step, or None for non-balance: the first part sees the data as it is.
+
+    Args:
+        step: 0-based, of `steps`.
+        start: share of the steps in [0, 1] that run non-balanced before; 0 balances all, 1 none.
+        balance: lambda of the rest.
+
+    >>> [hybrid_balance(s, steps=10, start=0.6, balance=0.7) for s in (0, 5, 6, 9)]
+    [None, None, 0.7, 0.7]
+    """
+    if not 0 <= start <= 1:
+        raise ConfigError(f"start is {start}, expected a share in [0, 1]")
+    return balance if step >= round(start * steps) and start < 1 else None

@@ -1,0 +1,50 @@
+"""From the names in settings to a detector and its rule; the one place that knows those names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+
+from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
+from wildbox.detectors.faster_rcnn import resnet50_faster_rcnn, small_faster_rcnn
+from wildbox.errors import ConfigError
+from wildbox.training.checkpoint import Checkpoint
+from wildbox.training.config import ModelConfig, RunConfig
+
+
+def build_rule(name: str, rates: Tensor) -> Rule:
+    """The rule that settings call `name`; `rates` (C + 1, C + 1) is used by concurrent softmax alone."""
+    if name == "concurrent-softmax":
+        return ConcurrentSoftmax(rates)
+    return {"softmax": Softmax, "softmax-multihot": Softmax, "sigmoid": Sigmoid, "focal": Focal}[name]()
+
+
+def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> FasterRCNN:
+    """The detector of the settings, with fresh weights from torch's generator."""
+    settings = {
+        "classes": classes,
+        "rule": build_rule(config.rule, rates),
+        "image_size": config.image_size,
+        "proposals": config.proposals,
+        "sampled_proposals": config.sampled_proposals,
+        "score_threshold": config.score_threshold,
+        "detections_per_image": config.detections_per_image,
+    }
+    if config.detector == "small":
+        return small_faster_rcnn(**settings)  # type: ignore[arg-type]
+    model = resnet50_faster_rcnn(**settings)  # type: ignore[arg-type]
+    if config.backbone_weights is not None:
+        state = torch.load(config.backbone_weights, map_location="cpu", weights_only=True)
+        missing, _ = model.backbone.body.load_state_dict(state, strict=False)
+        if missing:
+            raise ConfigError(f"{config.backbone_weights}: lacks the backbone's {missing[0]}")
+    return model
+
+
+def restore_model(checkpoint: Checkpoint) -> FasterRCNN:
+    """The trained detector of a checkpoint, in eval mode on the CPU."""
+    config = RunConfig.model_validate(checkpoint.config)
+    model = build_model(config.model, classes=len(checkpoint.vocabulary), rates=checkpoint.rates)
+    model.load_state_dict(checkpoint.model)
+    return model.eval()

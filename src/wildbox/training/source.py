@@ -1,0 +1,114 @@
+"""From the settings of a data set to its tables: annotations, hierarchy, image folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wildbox.annotations import Annotations, expand
+from wildbox.errors import ConfigError, InputError
+from wildbox.formats.coco import read_coco
+from wildbox.formats.open_images import read_classes, read_hierarchy, read_image_list, read_open_images
+from wildbox.formats.tiles import cut_tiles
+from wildbox.training.config import DataConfig
+from wildbox.vocabulary import Hierarchy
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, ready to train on or to evaluate with."""
+
+    annotations: Annotations
+    """As the files say it, not expanded."""
+    folder: Path
+    """Of the images, or of the tiles cut from them."""
+    hierarchy: Hierarchy | None
+    relative: bool
+    """Whether coordinates are relative to the image."""
+
+    @property
+    def expanded(self) -> Annotations:
+        """With every label that the hierarchy implies."""
+        return self.annotations if self.hierarchy is None else expand(self.annotations, self.hierarchy)
+
+
+def load_source(
+    config: DataConfig, *, tiles: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Source:
+    """Read what `config` names.
+
+    Args:
+        tiles: folder for the tiles where `config.tile_size` asks for them; tiles already there are kept.
+        progress: called with images cut and all.
+    """
+    hierarchy = None
+    if config.format == "coco":
+        annotations = read_coco(config.boxes)
+        for name in ("classes", "hierarchy", "image_labels"):
+            if getattr(config, name) is not None:
+                raise ConfigError(f"data.{name} belongs to format 'open-images', not 'coco'")
+    else:
+        classes = None if config.classes is None else read_classes(config.classes)
+        annotations = read_open_images(config.boxes, classes=classes, image_labels=config.image_labels)
+        if config.hierarchy is not None:
+            hierarchy = read_hierarchy(config.hierarchy, annotations.vocabulary)
+    annotations = annotations.select(_chosen(annotations, config))
+    folder = config.images
+    if config.tile_size is not None:
+        if tiles is None:
+            raise ConfigError("data.tile_size needs a folder for the tiles")
+        annotations = cut_tiles(
+            annotations,
+            config.images,
+            tiles,
+            size=config.tile_size,
+            overlap=config.tile_overlap,
+            progress=progress,
+        )
+        folder = tiles
+    return Source(annotations, folder, hierarchy, relative=config.format == "open-images")
+
+
+def _chosen(annotations: Annotations, config: DataConfig) -> list[int]:
+    """Indices of the images that the lists leave."""
+    names = annotations.file_names or tuple("" for _ in annotations.image_ids)
+    aliases = [
+        {id_, name, Path(name).stem} - {""} for id_, name in zip(annotations.image_ids, names, strict=True)
+    ]
+    chosen = list(range(len(aliases)))
+    for path, keep in ((config.only, True), (config.without, False)):
+        if path is None:
+            continue
+        listed = set(read_image_list(path))
+        unknown = listed - set().union(*aliases)
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} images of the list are not in the data, such as {min(unknown)!r}", path=path
+            )
+        chosen = [i for i in chosen if bool(aliases[i] & listed) == keep]
+    if not chosen:
+        raise InputError("no image is left", path=config.boxes)
+    return chosen
+
+
+def with_vocabulary_of(source: Source, other: Source) -> Source:
+    """`source` with the classes of `other`, for a validation set whose file lists only what occurs in it.
+
+    Raises:
+        VocabularyError: a class of `source` that `other` does not have.
+    """
+    if source.annotations.vocabulary.ids == other.annotations.vocabulary.ids:
+        return source
+    if source.hierarchy is not None:
+        raise ConfigError("training and validation must name the same class list where there is a hierarchy")
+    vocabulary = other.annotations.vocabulary
+    index = [vocabulary.index(id_) for id_ in source.annotations.vocabulary.ids]
+    table, labels = source.annotations, source.annotations.image_labels
+    renumbered = replace(
+        table,
+        vocabulary=vocabulary,
+        label=[index[i] for i in table.label],
+        image_labels=replace(labels, label=[index[i] for i in labels.label]),
+    )
+    return replace(source, annotations=renumbered)

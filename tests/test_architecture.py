@@ -1,0 +1,124 @@
+"""The house rules that a machine can check: who imports whom, how light an import is, how long code is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "src" / "wildbox"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+CODE = [*SOURCES, *sorted((REPOSITORY / "tests").rglob("*.py")), *sorted((REPOSITORY / "benchmarks").rglob("*.py"))]
+
+FLOORS = (
+    ("errors",),
+    ("boxes", "vocabulary"),
+    ("annotations",),
+    ("detections",),
+    ("formats",),
+    ("splits",),
+    ("labels", "evaluation", "glyphs"),
+    ("sampling", "classification"),
+    ("detectors",),
+    ("training",),
+    ("study", "demo"),
+    ("reports",),
+    ("cli",),
+)
+"""From the ground up: a room imports rooms of lower floors, or of its own."""
+
+ALLOWED = {
+    "torch": {"sampling", "classification", "detectors", "training", "study", "cli"},
+    "torchvision": {"detectors"},
+    "matplotlib": {"reports", "glyphs"},
+    "jinja2": {"reports"},
+    "polars": {"formats", "reports"},
+    "rich": {"cli"},
+    "typer": {"cli"},
+}
+"""Libraries that only some rooms may import."""
+
+
+def room(path: Path) -> str:
+    """The module or package directly under wildbox that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, anywhere in it, type-checking blocks included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return
+    floor = {name: height for height, names in enumerate(FLOORS) for name in names}
+    own = room(path)
+    assert own in floor, f"{own} has no floor: add it to FLOORS"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "wildbox" and len(parts) > 1:
+            assert floor[parts[1]] < floor[own] or parts[1] == own or own == "demo", f"{path}: {name}"
+        elif parts[0] in ALLOWED:
+            assert own in ALLOWED[parts[0]], f"{path} imports {name}"
+
+
+def test_modules_have_no_cycle() -> None:
+    graph = {}
+    for path in SOURCES:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        graph[".".join(parts).removesuffix(".__init__")] = {
+            name for name in imports(path) if name.startswith("wildbox.")
+        }
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"cycle: {' -> '.join([*above, module])}"
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import wildbox", ("torchvision", "matplotlib", "rich", "jinja2")),
+        ("import wildbox.evaluation, wildbox.labels.audit, wildbox.formats.open_images", ("torch", "matplotlib")),
+        ("import wildbox.classification, wildbox.sampling", ("torchvision", "matplotlib")),
+        ("import wildbox.cli", ("torch", "matplotlib", "numba")),
+    ],
+)
+def test_imports_are_light(statement: str, absent: tuple[str, ...]) -> None:
+    code = f"{statement}; import sys; print(sorted(set(sys.modules) & set({absent})))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_code_is_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            assert (node.end_lineno or first) - first + 1 <= 60, f"{path}: {node.name}"
+
+
+def test_no_rooms_without_a_noun() -> None:
+    forbidden = {"utils", "util", "helpers", "misc", "common", "core"}
+    assert not forbidden & {part.stem for path in SOURCES for part in (path, *path.parents)}
