@@ -1,0 +1,1 @@
+"""Files to the tables and back; nothing else knows a file format."""

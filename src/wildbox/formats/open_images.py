@@ -1,0 +1,327 @@
+"""Open Images' own files (V4 to V7, Challenge 2018 and 2019) and lists of images, to the tables and back.
+
+Letters: B images, N boxes, V verified image labels, C classes.
+Source: https://storage.googleapis.com/openimages/web/download_v7.html
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from wildbox.annotations import Annotations, ImageLabels
+from wildbox.errors import HierarchyError, InputError, VocabularyError
+from wildbox.formats.files import (
+    CORNERS,
+    NUMBER,
+    TEXT,
+    coded,
+    integers,
+    read_json,
+    read_table,
+    read_text,
+    refuse,
+    tell,
+    texts,
+    whole_file,
+    write_json,
+)
+from wildbox.vocabulary import Hierarchy, Vocabulary
+
+TOLERANCE = 1e-6
+"""A relative coordinate this little outside [0, 1] is rounding, and clipped."""
+ROOT = "/m/0bl9f"
+"""Open Images' name of the root of its hierarchy, "Entity", which is no class."""
+
+
+def read_classes(path: str | Path) -> Vocabulary:
+    """Classes of a CSV file: id, display name; with or without the header LabelName,DisplayName.
+
+    Raises:
+        InputError: a line without an id or with other than two fields.
+        VocabularyError: an id twice.
+    """
+    ids: list[str] = []
+    names: list[str] = []
+    lines = csv.reader(read_text(path).splitlines())
+    for line, row in enumerate(lines, start=1):
+        if not row or (line == 1 and row[0] == "LabelName"):
+            continue
+        if len(row) != 2 or not row[0]:
+            raise InputError(f"{','.join(row)!r}, expected a class id and a name", path=path, line=line)
+        if row[0] in ids:
+            raise VocabularyError(f"class id {row[0]!r} stands twice", path=path, line=line)
+        ids.append(row[0])
+        names.append(row[1] or row[0])
+    if not ids:
+        raise InputError("no classes below the header", path=path)
+    return Vocabulary(tuple(ids), tuple(names))
+
+
+def read_hierarchy(path: str | Path, vocabulary: Vocabulary) -> Hierarchy:
+    """Hierarchy of a nested JSON file: {"LabelName": id, "Subcategory": [...]}.
+
+    As in Open Images' own expansion tool, only "Subcategory" makes ancestors; "Part" does not. A class that
+    the vocabulary does not hold (the root "Entity" is one) is left out, and its children hang on its own
+    parent; where there are such below the root, an `InputWarning` counts them.
+
+    Raises:
+        HierarchyError: a cycle (its classes are named), a node without a LabelName, or no class in common.
+    """
+    edges: set[tuple[int, int]] = set()
+    known: set[int] = set()
+    unknown: set[str] = set()
+    waiting: list[tuple[object, int | None, str]] = [(read_json(path), None, "$")]
+    while waiting:
+        node, parent, place = waiting.pop()
+        if not isinstance(node, dict) or not isinstance(node.get("LabelName"), str):
+            raise HierarchyError(f"{place}: expected an object with a text 'LabelName'", path=path)
+        children = node.get("Subcategory", [])
+        if not isinstance(children, list):
+            raise HierarchyError(f"{place}.Subcategory: expected a list", path=path)
+        if node["LabelName"] in vocabulary:
+            index = vocabulary.index(node["LabelName"])
+            known.add(index)
+            if parent is not None:
+                edges.add((index, parent))
+            parent = index
+        elif place != "$":
+            unknown.add(node["LabelName"])
+        waiting += [(child, parent, f"{place}.Subcategory[{i}]") for i, child in enumerate(children)]
+    if not known:
+        raise HierarchyError("none of its classes is in the vocabulary", path=path)
+    some = ", ".join(sorted(unknown)[:3])
+    tell({f"{{n}} classes are not in the vocabulary and left out ({some})": len(unknown)}, path=path)
+    return _acyclic(edges, vocabulary, path=path)
+
+
+def _acyclic(edges: set[tuple[int, int]], vocabulary: Vocabulary, *, path: str | Path) -> Hierarchy:
+    try:
+        return Hierarchy(len(vocabulary), edges)
+    except HierarchyError as error:
+        cycle = _cycle(edges)
+        named = " -> ".join(f"{vocabulary.names[i]} ({vocabulary.ids[i]})" for i in cycle)
+        raise HierarchyError(f"the hierarchy has a cycle: {named}", path=path) from error
+
+
+def _cycle(edges: Iterable[tuple[int, int]]) -> list[int]:
+    """A cycle that is known to be there, child to parent: strip what is on none, then walk until a repeat."""
+    left = set(edges)
+    while True:
+        children = {child for child, _ in left}
+        kept = {(child, parent) for child, parent in left if parent in children}
+        if kept == left:
+            break
+        left = kept
+    upward = dict(sorted(left))
+    walk = [min(upward)]
+    while (following := upward[walk[-1]]) not in walk:
+        walk.append(following)
+    return [*walk[walk.index(following) :], following]
+
+
+def read_open_images(
+    boxes: str | Path,
+    *,
+    classes: str | Path | Vocabulary | None = None,
+    image_labels: str | Path | None = None,
+    image_ids: Sequence[str] | None = None,
+) -> Annotations:
+    """Boxes, and verified image labels, of Open Images CSV files.
+
+    Coordinates are relative to the image, so `sizes` is (1, 1). Columns ImageID, LabelName, XMin, XMax,
+    YMin, YMax are needed; IsGroupOf (1: a group, 0: none, -1: not known, taken as none) may be missing;
+    others are not read.
+
+    Args:
+        classes: file or vocabulary; a class outside it is an error. Default: the ids that occur, sorted.
+        image_labels: file with ImageID, LabelName, Confidence (1: there, 0: absent).
+        image_ids: the images, in order; another image is an error. Default: as they first appear, in the
+            boxes and then in the image labels.
+    Raises:
+        InputError: with file and line: a missing column, a missing or unknown value, a turned box, a
+            coordinate outside [0, 1] by more than 1e-6 (less is clipped), a file without rows of boxes.
+    Warns:
+        InputWarning: counts what is kept as it is: rows that repeat an earlier one, boxes without area, rows
+            with nothing but an ImageID, which name an image without boxes; image labels without rows.
+    """
+    numbers = {"XMin": NUMBER, "XMax": NUMBER, "YMin": NUMBER, "YMax": NUMBER, "IsGroupOf": NUMBER}
+    rows = read_table(boxes, {"ImageID": TEXT, "LabelName": TEXT, **numbers}, optional=["IsGroupOf"])
+    if not len(rows):
+        raise InputError("no rows below the header", path=boxes)
+    refuse(rows, pl.col("ImageID").is_null(), "the id of an image", value="ImageID", path=boxes)
+    named = rows["ImageID"].unique(maintain_order=True)
+    bare = rows.select(pl.all_horizontal(pl.col("LabelName", *CORNERS).is_null())).to_series()
+    rows = rows.filter(~bare)
+    _check_boxes(rows, path=boxes)
+    verified = _read_image_labels(image_labels) if image_labels is not None else None
+    labels = rows["LabelName"] if verified is None else pl.concat([rows["LabelName"], verified["LabelName"]])
+    if verified is not None:
+        named = pl.concat([named, verified["ImageID"]]).unique(maintain_order=True)
+    vocabulary = _vocabulary(classes, labels)
+    images = tuple(named.to_list() if image_ids is None else image_ids)
+    rows = coded(rows, vocabulary.ids, images, path=boxes)
+    _tell_kept(rows, bare=int(bare.sum()), path=boxes)
+    if verified is not None and image_labels is not None:
+        tell({"no rows below the header": int(not len(verified))}, path=image_labels)
+    return Annotations(
+        vocabulary,
+        images,
+        image=integers(rows["image"]),
+        boxes=rows.select(pl.col(*CORNERS).clip(0.0, 1.0)).to_numpy(),
+        label=integers(rows["label"]),
+        is_group_of=(rows["IsGroupOf"] == 1).to_numpy() if "IsGroupOf" in rows.columns else None,  # type: ignore[arg-type]
+        image_labels=_image_labels(verified, vocabulary.ids, images, path=image_labels),
+    )
+
+
+def _check_boxes(rows: pl.DataFrame, *, path: str | Path) -> None:
+    refuse(rows, pl.col("LabelName").is_null(), "the id of a class", value="LabelName", path=path)
+    for name in CORNERS:
+        number = pl.col(name)
+        inside = number.is_between(-TOLERANCE, 1 + TOLERANCE) & number.is_not_nan()
+        refuse(rows, ~inside.fill_null(False), "a number in [0, 1]", value=name, path=path)
+    for axis in "XY":
+        expected = f"{axis}Min <= {axis}Max"
+        first = rows.filter(pl.col(f"{axis}Min") > pl.col(f"{axis}Max")).head(1)
+        if len(first):
+            low, high = first[f"{axis}Min"].item(), first[f"{axis}Max"].item()
+            message = f"{axis}Min is {low} and {axis}Max {high}, expected {expected}"
+            raise InputError(message, path=path, line=first["line"].item())
+    if "IsGroupOf" in rows.columns:
+        known = pl.col("IsGroupOf").is_in([0.0, 1.0, -1.0]).fill_null(False)
+        refuse(rows, ~known, "0, 1 or -1 (not known)", value="IsGroupOf", path=path)
+
+
+def _tell_kept(rows: pl.DataFrame, *, bare: int, path: str | Path) -> None:
+    without_area = rows.filter((pl.col("XMin") == pl.col("XMax")) | (pl.col("YMin") == pl.col("YMax")))
+    tell(
+        {
+            "{n} rows repeat an earlier row; they are kept": len(rows) - rows.drop("line").n_unique(),
+            "{n} boxes have no area; they are kept": len(without_area),
+            "{n} rows hold nothing but an ImageID; they are taken as images without boxes": bare,
+        },
+        path=path,
+        stacklevel=4,
+    )
+
+
+def _read_image_labels(path: str | Path) -> pl.DataFrame:
+    rows = read_table(path, {"ImageID": TEXT, "LabelName": TEXT, "Confidence": NUMBER})
+    refuse(rows, pl.col("ImageID").is_null(), "the id of an image", value="ImageID", path=path)
+    refuse(rows, pl.col("LabelName").is_null(), "the id of a class", value="LabelName", path=path)
+    verified = pl.col("Confidence").is_in([0.0, 1.0]).fill_null(False)
+    refuse(rows, ~verified, "1 (there) or 0 (absent), as people verified it", value="Confidence", path=path)
+    return rows
+
+
+def _image_labels(
+    rows: pl.DataFrame | None, classes: Sequence[str], images: Sequence[str], *, path: str | Path | None
+) -> ImageLabels:
+    if rows is None or path is None:
+        return ImageLabels()
+    rows = coded(rows, classes, images, path=path)
+    return ImageLabels(integers(rows["image"]), integers(rows["label"]), (rows["Confidence"] == 1).to_numpy())
+
+
+def _vocabulary(classes: str | Path | Vocabulary | None, labels: pl.Series) -> Vocabulary:
+    if isinstance(classes, Vocabulary):
+        return classes
+    return Vocabulary(tuple(labels.unique().sort())) if classes is None else read_classes(classes)
+
+
+def write_open_images(
+    annotations: Annotations, folder: str | Path, *, prefix: str, hierarchy: Hierarchy | None = None
+) -> None:
+    """Write the files that `read_open_images`, `read_classes` and `read_hierarchy` read.
+
+    `{prefix}-annotations-bbox.csv`, `{prefix}-annotations-human-imagelabels.csv`, `class-descriptions.csv`,
+    and `hierarchy.json` where one is given: a class with several parents is repeated under each. An image
+    without boxes and image labels is in none of them (`write_image_list` keeps it). What the table does not
+    have is 0 (IsOccluded, IsTruncated, IsDepiction, IsInside), 1 (Confidence of a box) or "verification"
+    (Source).
+    """
+    folder, vocabulary = Path(folder), annotations.vocabulary
+    described = pl.DataFrame({"LabelName": vocabulary.ids, "DisplayName": vocabulary.names})
+    for name, frame in (
+        (f"{prefix}-annotations-bbox.csv", _box_rows(annotations)),
+        (f"{prefix}-annotations-human-imagelabels.csv", _label_rows(annotations)),
+        ("class-descriptions.csv", described),
+    ):
+        with whole_file(folder / name) as temporary:
+            frame.write_csv(temporary)
+    if hierarchy is not None:
+        write_json(_nested(hierarchy, vocabulary), folder / "hierarchy.json")
+
+
+def _box_rows(annotations: Annotations) -> pl.DataFrame:
+    width, height = annotations.sizes[annotations.image].T
+    x1, y1, x2, y2 = annotations.boxes.T
+    return pl.DataFrame(
+        {
+            "ImageID": texts(annotations.image_ids, annotations.image),
+            "Source": "verification",
+            "LabelName": texts(annotations.vocabulary.ids, annotations.label),
+            "Confidence": 1,
+            "XMin": x1 / width,
+            "XMax": x2 / width,
+            "YMin": y1 / height,
+            "YMax": y2 / height,
+            "IsOccluded": 0,
+            "IsTruncated": 0,
+            "IsGroupOf": annotations.is_group_of.astype(np.int8),
+            "IsDepiction": 0,
+            "IsInside": 0,
+        }
+    )
+
+
+def _label_rows(annotations: Annotations) -> pl.DataFrame:
+    labels = annotations.image_labels
+    return pl.DataFrame(
+        {
+            "ImageID": texts(annotations.image_ids, labels.image),
+            "Source": "verification",
+            "LabelName": texts(annotations.vocabulary.ids, labels.label),
+            "Confidence": labels.is_positive.astype(np.int8),
+        }
+    )
+
+
+def _nested(hierarchy: Hierarchy, vocabulary: Vocabulary) -> dict[str, object]:
+    children: dict[int, list[int]] = {}
+    for child, parent in hierarchy.edges:
+        children.setdefault(parent, []).append(child)
+
+    def node(index: int) -> dict[str, object]:
+        below = [node(child) for child in children.get(index, [])]
+        return {"LabelName": vocabulary.ids[index]} | ({"Subcategory": below} if below else {})
+
+    has_parent = {child for child, _ in hierarchy.edges}
+    tops = [node(i) for i in range(len(vocabulary)) if i not in has_parent]
+    root = ROOT
+    while root in vocabulary:
+        root += "_"
+    return {"LabelName": root, "Subcategory": tops}
+
+
+def write_image_list(path: str | Path, ids: Iterable[str]) -> None:
+    """Write image ids, one a line."""
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+
+
+def read_image_list(path: str | Path) -> list[str]:
+    """Image ids of a file with one a line; blank lines are left out, an id twice is an `InputError`."""
+    line_of: dict[str, int] = {}
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
+        id_ = text.strip()
+        if id_ in line_of:
+            raise InputError(f"image {id_!r} stands in line {line_of[id_]} already", path=path, line=line)
+        if id_:
+            line_of[id_] = line
+    return list(line_of)
