@@ -189,6 +189,13 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
 
     Ids are whole numbers where all of them are numerals, and texts otherwise. Image labels are written as
     `neg_category_ids` (LVIS) and `pos_category_ids` (not in either format, other readers pass over it).
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "instances.json"
+    >>> box = {"image": [0], "boxes": [[0, 0, 2, 2]], "label": [0], "sizes": [[4, 3]]}
+    >>> write_coco(Annotations(Vocabulary(("1",), ("cat",)), ("7",), **box), file)
+    >>> read_coco(file).boxes.tolist()
+    [[0.0, 0.0, 2.0, 2.0]]
     """
     image_ids, class_ids = _numbers(annotations.image_ids), _numbers(annotations.vocabulary.ids)
     images: list[Entry] = [

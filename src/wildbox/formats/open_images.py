@@ -44,6 +44,12 @@ def read_classes(path: str | Path) -> Vocabulary:
     Raises:
         InputError: a line without an id or with other than two fields.
         VocabularyError: an id twice.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "classes.csv"
+    >>> _ = file.write_text("LabelName,DisplayName\\n/m/07dm6,Tiger\\n")
+    >>> read_classes(file).names
+    ('Tiger',)
     """
     ids: list[str] = []
     names: list[str] = []
@@ -71,6 +77,12 @@ def read_hierarchy(path: str | Path, vocabulary: Vocabulary) -> Hierarchy:
 
     Raises:
         HierarchyError: a cycle (its classes are named), a node without a LabelName, or no class in common.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "hierarchy.json"
+    >>> _ = file.write_text('{"LabelName": "pet", "Subcategory": [{"LabelName": "cat"}]}')
+    >>> read_hierarchy(file, Vocabulary(("cat", "pet"))).edges
+    ((0, 1),)
     """
     edges: set[tuple[int, int]] = set()
     known: set[int] = set()
@@ -148,6 +160,12 @@ def read_open_images(
     Warns:
         InputWarning: counts what is kept as it is: rows that repeat an earlier one, boxes without area, rows
             with nothing but an ImageID, which name an image without boxes; image labels without rows.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "boxes.csv"
+    >>> _ = file.write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\\na,cat,0,1,0,0.5\\n")
+    >>> read_open_images(file).boxes.tolist()
+    [[0.0, 0.0, 1.0, 0.5]]
     """
     numbers = {"XMin": NUMBER, "XMax": NUMBER, "YMin": NUMBER, "YMax": NUMBER, "IsGroupOf": NUMBER}
     rows = read_table(boxes, {"ImageID": TEXT, "LabelName": TEXT, **numbers}, optional=["IsGroupOf"])
@@ -310,7 +328,14 @@ def _nested(hierarchy: Hierarchy, vocabulary: Vocabulary) -> dict[str, object]:
 
 
 def write_image_list(path: str | Path, ids: Iterable[str]) -> None:
-    """Write image ids, one a line."""
+    """Write image ids, one a line.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "minival.txt"
+    >>> write_image_list(file, ["b", "a"])
+    >>> read_image_list(file)
+    ['b', 'a']
+    """
     with whole_file(path) as temporary:
         temporary.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
 

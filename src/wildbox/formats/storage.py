@@ -28,6 +28,12 @@ def write_detections(detections: Detections, path: str | Path) -> None:
     """Write detections, one a row, coordinates in the unit that they have.
 
     Images without detections are not in the file: name the images when reading it.
+
+    >>> import tempfile
+    >>> file, cat = Path(tempfile.mkdtemp()) / "found.csv", Vocabulary(("cat",))
+    >>> write_detections(Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[1]), file)
+    >>> read_detections(file, vocabulary=cat).score.tolist()
+    [1.0]
     """
     x1, y1, x2, y2 = detections.boxes.T
     table = pl.DataFrame(

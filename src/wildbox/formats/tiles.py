@@ -5,12 +5,13 @@ Letters: B images, N boxes, M boxes kept. Lengths and places are in pixels, from
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.boxes import areas
@@ -85,79 +86,85 @@ def cut_tiles(
     """
     if not 0 < min_share <= 1:
         raise ConfigError(f"min_share is {min_share}, expected a share in (0, 1]")
-    image_folder, out_folder = Path(image_folder), Path(out_folder)
     tell({"{n} image labels are not carried over to tiles": len(annotations.image_labels)}, path=out_folder)
     names = annotations.file_names or tuple(f"{id_}.jpg" for id_ in annotations.image_ids)
-    ids: list[str] = []
-    image, rows, boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, 4))]
-    for b, name in enumerate(names):
-        first, last = annotations.offsets[b], annotations.offsets[b + 1]
-        tiles, scale = _write_tiles(
-            image_folder / name,
-            out_folder,
-            id_=annotations.image_ids[b],
-            annotated=annotations.sizes[b],
-            size=size,
-            overlap=overlap,
-            background=background,
-        )
-        for x, y in tiles:
-            kept, cropped = crop_boxes(
-                annotations.boxes[first:last] * scale, origin=(x, y), size=size, min_share=min_share
-            )
-            image.append(np.full(len(kept), len(ids)))
-            rows.append(first + kept)
-            boxes.append(cropped)
-            ids.append(f"{annotations.image_ids[b]}@{x},{y}")
+    origins: list[list[tuple[int, int]]] = []
+    scales: list[Floats] = []
+    for b, (id_, name) in enumerate(zip(annotations.image_ids, names, strict=True)):
+        page = Path(image_folder) / name
+        with _opened(page) as pixels:
+            scales.append(_pixels_per_unit(pixels, annotations.sizes[b], path=page))
+            origins.append(tile_origins(pixels.width, pixels.height, size=size, overlap=overlap))
+            tiles = {Path(out_folder) / _file_name(id_, origin): origin for origin in origins[b]}
+            _write_tiles(pixels, tiles, size=size, background=background)
         if progress is not None:
             progress(b + 1, len(names))
+    return _cropped(annotations, origins, scales=scales, size=size, min_share=min_share)
+
+
+def _cropped(
+    annotations: Annotations,
+    origins: list[list[tuple[int, int]]],
+    *,
+    scales: list[Floats],
+    size: int,
+    min_share: float,
+) -> Annotations:
+    """The table of the tiles at `origins` of each image, whose boxes times `scales` are pixels."""
+    tiles = [(b, origin) for b, places in enumerate(origins) for origin in places]
+    image, rows, boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, 4))]
+    for tile, (b, origin) in enumerate(tiles):
+        first, last = annotations.offsets[b : b + 2]
+        of_page = annotations.boxes[first:last] * scales[b]
+        kept, cropped = crop_boxes(of_page, origin=origin, size=size, min_share=min_share)
+        image.append(np.full(len(kept), tile))
+        rows.append(first + kept)
+        boxes.append(cropped)
     row = np.concatenate(rows)
+    ids = annotations.image_ids
     return Annotations(
         annotations.vocabulary,
-        tuple(ids),
+        tuple(_tile_id(ids[b], origin) for b, origin in tiles),
         image=np.concatenate(image),
         boxes=np.concatenate(boxes),
         label=annotations.label[row],
         is_group_of=annotations.is_group_of[row],
-        sizes=np.full((len(ids), 2), float(size)),
-        file_names=tuple(map(_file_name, ids)),
+        sizes=np.full((len(tiles), 2), float(size)),
+        file_names=tuple(_file_name(ids[b], origin) for b, origin in tiles),
     )
 
 
-def _write_tiles(
-    source: Path,
-    folder: Path,
-    *,
-    id_: str,
-    annotated: Floats,
-    size: int,
-    overlap: int,
-    background: tuple[int, int, int],
-) -> tuple[list[tuple[int, int]], Floats]:
-    """Write the tiles of one image that are not there; their origins, and (4,) pixels per annotated unit."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(source) as file:
-            page: Image.Image = file
-            pixels = np.array(page.size, np.float64)
-            if not np.array_equal(annotated, (1, 1)) and not np.array_equal(annotated, pixels):
-                told = " x ".join(f"{x:g}" for x in annotated)
-                raise InputError(
-                    f"the image has {page.width} x {page.height} pixels, expected {told}", path=source
-                )
-            origins = tile_origins(page.width, page.height, size=size, overlap=overlap)
-            paths = [folder / _file_name(f"{id_}@{x},{y}") for x, y in origins]
-            missing = [
-                (at, path) for at, path in zip(origins, paths, strict=True) if not _is_tile(path, size)
-            ]
-            if missing:
-                page = _padded(page, size=size, background=background)
-            for (x, y), path in missing:
-                with whole_file(path) as temporary:
-                    page.crop((x, y, x + size, y + size)).save(temporary, format="PNG")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        with Image.open(path) as pixels:
+            yield pixels
+    except (OSError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"the image cannot be read or its tiles written: {reason}", path=source) from error
-    return origins, np.tile(pixels / annotated, 2)
+        raise InputError(f"the image cannot be read or cut: {reason}", path=path) from error
+
+
+def _pixels_per_unit(pixels: Image.Image, size: Floats, *, path: Path) -> Floats:
+    """(4,) factors from annotated coordinates, relative or pixels, to pixels."""
+    if not np.array_equal(size, (1, 1)) and not np.array_equal(size, pixels.size):
+        told = f"{size[0]:g} x {size[1]:g}"
+        raise InputError(f"the image has {pixels.width} x {pixels.height} pixels, expected {told}", path=path)
+    return np.tile(np.array(pixels.size, np.float64) / size, 2)
+
+
+def _write_tiles(
+    pixels: Image.Image,
+    tiles: dict[Path, tuple[int, int]],
+    *,
+    size: int,
+    background: tuple[int, int, int],
+) -> None:
+    """Write those tiles of an image that are not there; it is decoded only then."""
+    missing = {path: origin for path, origin in tiles.items() if not _is_tile(path, size)}
+    page = _padded(pixels, size=size, background=background) if missing else pixels
+    for path, (x, y) in missing.items():
+        with whole_file(path) as temporary:
+            page.crop((x, y, x + size, y + size)).save(temporary, format="PNG")
 
 
 def _padded(page: Image.Image, *, size: int, background: tuple[int, int, int]) -> Image.Image:
@@ -171,8 +178,12 @@ def _padded(page: Image.Image, *, size: int, background: tuple[int, int, int]) -
     return canvas
 
 
-def _file_name(tile: str) -> str:
-    return f"{quote(tile, safe=' (),@')}.png"
+def _tile_id(id_: str, origin: tuple[int, int]) -> str:
+    return f"{id_}@{origin[0]},{origin[1]}"
+
+
+def _file_name(id_: str, origin: tuple[int, int]) -> str:
+    return f"{quote(_tile_id(id_, origin), safe=' (),@')}.png"
 
 
 def _is_tile(path: Path, size: int) -> bool:
@@ -181,5 +192,5 @@ def _is_tile(path: Path, size: int) -> bool:
     try:
         with Image.open(path) as tile:
             return tile.size == (size, size)
-    except (OSError, UnidentifiedImageError):
+    except OSError:
         return False

@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data: the environment's WILDBOX_DATA, or shared/data beside the repository."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("WILDBOX_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent (set WILDBOX_DATA)")
+    return folder
