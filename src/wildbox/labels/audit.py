@@ -1,63 +1,115 @@
-"""What is wrong with the labels: counts, co-occurrence, confusion pairs and rates of one set, and its files.
+"""All statistics of the labels of a set of annotations, and the files that tell them.
 
-Letters: N boxes, C classes.
+Letters: N boxes, M pairs, C classes.
 """
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
+from wildbox.boxes import areas
+from wildbox.errors import InputError
 from wildbox.labels.concurrency import (
     Concurrency,
     ConcurrentRates,
     ConfusionPair,
+    check_min_ratio,
     concurrent_rates,
     confusion_pairs,
     count_concurrency,
+    write_table,
 )
 from wildbox.labels.counts import ClassCounts, count_classes
-from wildbox.labels.objects import object_labels
+from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelAudit:
-    """Statistics of an annotated set."""
+    """Sums over images, and what follows from them; the audits of two shards add up to the audit of both."""
 
     vocabulary: Vocabulary
     hierarchy: Hierarchy | None
+    iou: float
+    min_ratio: float
+    images: int
+    """B, images without boxes among them."""
     counts: ClassCounts
     concurrency: Concurrency
-    pairs: list[ConfusionPair]
-    """Above the ratio, largest first."""
-    rates: ConcurrentRates
-    images: int
+    unexplained: Ints
+    """(C, C) those of `concurrency.confusion` that the hierarchy does not explain: both labels are most specific
+    on their object, that is, the boxes that overlap either carry no descendant of its label."""
+    duplicates: int
+    """Rows that repeat an earlier one: image, box and label."""
+    flat_boxes: int
+    """Boxes without area: counted, but on no object."""
     multi_label_boxes: int
     """Boxes whose object carries at least two labels."""
-    repeated_rows: int
-    """Rows beyond the first of the same image, class and box."""
+
+    def __add__(self, other: LabelAudit) -> LabelAudit:
+        """The audit of two sets of images that share none. `InputError` where classes or settings differ."""
+        ours, theirs = (
+            (a.vocabulary, a.hierarchy and a.hierarchy.edges, a.iou, a.min_ratio) for a in (self, other)
+        )
+        if ours != theirs:
+            raise InputError("audits with other classes, hierarchy or settings do not add up")
+        return LabelAudit(
+            self.vocabulary,
+            self.hierarchy,
+            self.iou,
+            self.min_ratio,
+            self.images + other.images,
+            self.counts + other.counts,
+            self.concurrency + other.concurrency,
+            self.unexplained + other.unexplained,
+            self.duplicates + other.duplicates,
+            self.flat_boxes + other.flat_boxes,
+            self.multi_label_boxes + other.multi_label_boxes,
+        )
+
+    @cached_property
+    def pairs(self) -> list[ConfusionPair]:
+        """Confusion pairs above `min_ratio`, largest ratio first, ties by the ids of source and confusion."""
+        ids = self.vocabulary.ids
+        return sorted(
+            confusion_pairs(self.concurrency, min_ratio=self.min_ratio),
+            key=lambda pair: (-pair.ratio, ids[pair.source], ids[pair.confusion]),
+        )
+
+    @cached_property
+    def rates(self) -> ConcurrentRates:
+        """Concurrent rates above `min_ratio`, and those of the hierarchy."""
+        return concurrent_rates(
+            self.concurrency, vocabulary=self.vocabulary, hierarchy=self.hierarchy, min_ratio=self.min_ratio
+        )
 
     def related(self, a: int, b: int) -> bool:
         """Whether one class is an ancestor of the other."""
         return self.hierarchy is not None and self.hierarchy.related(a, b)
 
     def summary(self) -> dict[str, float]:
-        """The numbers of the whole set, by name."""
+        """The numbers of the whole set, by name; imbalance and gini are nan without boxes.
+
+        Overlapping pairs are pairs of boxes of different classes on one object: of kin, where one class is an
+        ancestor of the other; unexplained, see `unexplained`; the rest are labels that a third, more specific
+        one on the object implies.
+        """
         confusion = self.concurrency.confusion
-        explained = 0
+        of_kin = 0
         if self.hierarchy is not None:
-            kin = self.hierarchy.is_ancestor | self.hierarchy.is_ancestor.T
-            explained = int(confusion[kin].sum()) // 2
-        total = int(confusion.sum()) // 2
+            of_kin = int(confusion[self.hierarchy.is_ancestor].sum())
         return {
             "images": self.images,
             "boxes": int(self.counts.boxes.sum()),
@@ -65,85 +117,103 @@ class LabelAudit:
             "classes_with_boxes": int((self.counts.boxes > 0).sum()),
             "imbalance": self.counts.imbalance,
             "gini": self.counts.gini,
+            "duplicates": self.duplicates,
+            "boxes_without_area": self.flat_boxes,
             "multi_label_boxes": self.multi_label_boxes,
-            "overlapping_pairs": total,
-            "overlapping_pairs_of_kin": explained,
-            "overlapping_pairs_of_others": total - explained,
-            "repeated_rows": self.repeated_rows,
+            "overlapping_pairs": int(confusion.sum()) // 2,
+            "overlapping_pairs_of_kin": of_kin,
+            "overlapping_pairs_unexplained": int(self.unexplained.sum()) // 2,
+            "confusion_pairs": len(self.pairs),
+            "confusion_pairs_of_kin": sum(self.related(pair.source, pair.confusion) for pair in self.pairs),
+            "iou": self.iou,
+            "min_ratio": self.min_ratio,
         }
 
     def write(self, folder: str | Path) -> None:
-        """Leave `classes.csv`, `confusion_pairs.csv`, `concurrent_rates.csv` and `summary.json` in a folder."""
+        """Write classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json; make the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        ids, names, groups = self.vocabulary.ids, self.vocabulary.names, self.counts.groups()
-        _write_csv(
-            folder / "classes.csv",
-            ("class_id", "class_name", "boxes", "images", "group"),
-            zip(ids, names, self.counts.boxes, self.counts.images, groups, strict=True),
+        ids, names = self.vocabulary.ids, self.vocabulary.names
+        columns = (ids, names, self.counts.boxes.tolist(), self.counts.images.tolist(), self.counts.groups())
+        write_table(folder / "classes.csv", CLASS_COLUMNS, zip(*columns, strict=True))
+        rows = (
+            (
+                *(ids[pair.source], ids[pair.confusion], names[pair.source], names[pair.confusion]),
+                *(pair.source_boxes, pair.confusion_boxes, pair.ratio),
+                str(self.related(pair.source, pair.confusion)).lower(),
+            )
+            for pair in self.pairs
         )
-        ranked = sorted(self.pairs, key=lambda p: (-p.ratio, ids[p.source], ids[p.confusion]))
-        _write_csv(
-            folder / "confusion_pairs.csv",
-            (
-                "source", "confusion", "source_name", "confusion_name",
-                "source_boxes", "confusion_boxes", "ratio", "related",
-            ),
-            (
-                (
-                    ids[p.source], ids[p.confusion], names[p.source], names[p.confusion],
-                    p.source_boxes, p.confusion_boxes, p.ratio, str(self.related(p.source, p.confusion)).lower(),
-                )
-                for p in ranked
-            ),
-        )  # fmt: skip
+        write_table(folder / "confusion_pairs.csv", PAIR_COLUMNS, rows)
         self.rates.write(folder / "concurrent_rates.csv")
-        temporary = folder / "summary.json.tmp"
-        temporary.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+        temporary = folder / ".summary.json.tmp"
+        numbers = {name: None if math.isnan(number) else number for name, number in self.summary().items()}
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, folder / "summary.json")
 
 
+CLASS_COLUMNS = ("class_id", "class_name", "boxes", "images", "group")
+PAIR_COLUMNS = (
+    *("source", "confusion", "source_name", "confusion_name"),
+    *("source_boxes", "confusion_boxes", "ratio", "related"),
+)
+
+
 def audit(
-    annotations: Annotations,
-    *,
-    hierarchy: Hierarchy | None = None,
-    iou: float = 0.9,
-    min_ratio: float = 0.1,
+    annotations: Annotations, *, hierarchy: Hierarchy | None = None, iou: float = 0.9, min_ratio: float = 0.1
 ) -> LabelAudit:
-    """Count everything METHOD section 2 defines, on the annotations as they are (they are not expanded).
+    """What is uneven and what is ambiguous in the labels of some annotations, as they are (nothing is expanded).
 
     Args:
-        hierarchy: marks related pairs, and adds a rate of 1 from each class to its ancestors.
-        iou: two boxes of an image mark one object above it (strict).
-        min_ratio: pairs and counted rates are kept above it (strict).
+        hierarchy: says which pairs are related and adds rates of 1 from a class to its ancestors.
+        iou: boxes of one image mark one object above it (strict).
+        min_ratio: confusion pairs and counted rates are kept above it (strict).
+    Raises:
+        ConfigError: `iou` outside [0, 1), `min_ratio` below 0.
+        InputError: a hierarchy of another size than the vocabulary.
 
-    >>> cat = Vocabulary(("cat", "lynx"))
-    >>> truth = Annotations(cat, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
+    >>> two = Vocabulary(("torch", "flashlight"))
+    >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
     >>> audit(truth).rates.values.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    concurrency = count_concurrency(annotations, iou=iou)
-    objects = object_labels(annotations, iou=iou)
-    key = np.column_stack([annotations.image, annotations.label, annotations.boxes])
+    if hierarchy is not None and len(hierarchy) != len(annotations.vocabulary):
+        raise InputError(f"hierarchy of {len(hierarchy)} classes, expected {len(annotations.vocabulary)}")
+    check_min_ratio(min_ratio)
+    pairs = same_object_pairs(annotations, iou=iou)
+    differ = pairs[annotations.label[pairs[:, 0]] != annotations.label[pairs[:, 1]]]
     return LabelAudit(
-        vocabulary=annotations.vocabulary,
-        hierarchy=hierarchy,
-        counts=count_classes(annotations),
-        concurrency=concurrency,
-        pairs=confusion_pairs(concurrency, min_ratio=min_ratio),
-        rates=concurrent_rates(
-            concurrency, vocabulary=annotations.vocabulary, hierarchy=hierarchy, min_ratio=min_ratio
-        ),
-        images=len(annotations.image_ids),
-        multi_label_boxes=int((np.diff(objects.offsets) > 1).sum()),
-        repeated_rows=len(key) - len(np.unique(key, axis=0)),
+        annotations.vocabulary,
+        hierarchy,
+        iou,
+        min_ratio,
+        len(annotations.image_ids),
+        count_classes(annotations),
+        count_concurrency(annotations, iou=iou, pairs=pairs),
+        _unexplained(annotations.label, differ, classes=len(annotations.vocabulary), hierarchy=hierarchy),
+        _repeated_rows(annotations, pairs),
+        int((areas(annotations.boxes) == 0).sum()),
+        len(np.unique(differ)),
     )
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(temporary, path)
+def _unexplained(label: Ints, pairs: Ints, *, classes: int, hierarchy: Hierarchy | None) -> Ints:
+    """(C, C) symmetric: the pairs of boxes with different labels where both labels are most specific."""
+    specific: Bools = np.ones(len(label), bool)
+    if hierarchy is not None:
+        for box, other in (pairs.T, pairs.T[::-1]):
+            specific[box[hierarchy.is_ancestor[label[other], label[box]]]] = False
+    a, b = label[pairs[specific[pairs].all(axis=1)]].T
+    flat = np.bincount(a * classes + b, minlength=classes * classes).reshape(classes, classes)
+    return (flat + flat.T).astype(np.int64)
+
+
+def _repeated_rows(annotations: Annotations, pairs: Ints) -> int:
+    """How many rows repeat an earlier one. Rows with area that repeat are pairs; the others are sorted."""
+    boxes, label = annotations.boxes, annotations.label
+    a, b = pairs.T
+    same = (label[a] == label[b]) & (boxes[a] == boxes[b]).all(axis=1)
+    again = len(np.unique(b[same]))
+    flat = areas(boxes) == 0
+    rows = np.column_stack([annotations.image[flat], label[flat], boxes[flat]])
+    return again + len(rows) - len(np.unique(rows, axis=0))

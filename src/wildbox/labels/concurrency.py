@@ -1,9 +1,14 @@
-"""Confusion pairs and the matrix of concurrent rates (METHOD section 2). Letters: C classes, s source, t other."""
+"""Confusion pairs and the matrix of concurrent rates.
+
+Source: the paper's section 3 and the supplement's Table 2. Letters: N boxes, M pairs, C classes, s source, t other.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
 from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -38,12 +43,13 @@ class Concurrency:
 
 
 def count_concurrency(
-    annotations: Annotations, *, iou: float = 0.9, include_group_of: bool = True
+    annotations: Annotations, *, iou: float = 0.9, include_group_of: bool = True, pairs: Ints | None = None
 ) -> Concurrency:
     """Count the pairs of boxes with IoU > `iou` by their classes.
 
     Args:
         include_group_of: count group-of boxes like the others; else as if they were not there.
+        pairs: (M, 2) what `same_object_pairs` gave for the same `iou`, where it is at hand.
 
     >>> two = Vocabulary(("a", "b"))
     >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
@@ -52,7 +58,8 @@ def count_concurrency(
     """
     classes = len(annotations.vocabulary)
     label, counted = annotations.label, np.ones(len(annotations), bool)
-    pairs = same_object_pairs(annotations, iou=iou)
+    if pairs is None:
+        pairs = same_object_pairs(annotations, iou=iou)
     if not include_group_of:
         counted = ~annotations.is_group_of
         pairs = pairs[counted[pairs].all(axis=1)]
@@ -74,7 +81,7 @@ def count_concurrency(
 
 @dataclass(frozen=True)
 class ConfusionPair:
-    """A row of the supplement's Table 2, by class indices."""
+    """Class s and a class t that its boxes also carry, as class indices: a row of the supplement's Table 2."""
 
     source: int
     confusion: int
@@ -85,7 +92,13 @@ class ConfusionPair:
 
 
 def confusion_pairs(concurrency: Concurrency, *, min_ratio: float = 0.1) -> list[ConfusionPair]:
-    """Ordered pairs (s, t), s != t, with ratio > `min_ratio` (strict); largest ratio first, ties by index."""
+    """Ordered pairs (s, t), s != t, with ratio > `min_ratio` (strict); largest ratio first, ties by index.
+
+    >>> counted = Concurrency(np.array([4, 40]), np.array([[0, 2], [2, 0]]), np.array([[0, 2], [2, 0]]))
+    >>> [(pair.source, pair.confusion, pair.ratio) for pair in confusion_pairs(counted)]
+    [(0, 1, 0.5)]
+    """
+    check_min_ratio(min_ratio)
     pairs = []
     for source, other in np.argwhere(concurrency.confusion > 0):
         boxes, both = int(concurrency.boxes[source]), int(concurrency.confusion[source, other])
@@ -112,10 +125,22 @@ class ConcurrentRates:
 
     def __post_init__(self) -> None:
         classes = len(self.vocabulary)
-        if self.values.shape != (classes, classes):
-            raise InputError(f"rates have shape {self.values.shape}, expected {(classes, classes)}")
-        if not ((self.values >= 0) & (self.values <= 1)).all() or np.diagonal(self.values).any():
-            raise InputError("rates must lie in [0, 1], with a diagonal of 0")
+        for name, dtype, shape in (
+            ("values", np.float64, (classes, classes)),
+            ("boxes", np.int64, (classes,)),
+            ("matched", np.int64, (classes, classes)),
+        ):
+            column = np.asarray(getattr(self, name), dtype)
+            if column.shape != shape:
+                raise InputError(f"{name} of the rates: shape {column.shape}, expected {shape}")
+            object.__setattr__(self, name, column)
+        bad = np.argwhere(~((self.values >= 0) & (self.values <= 1)) | (np.eye(classes) * self.values != 0))
+        if len(bad):
+            i, j = bad[0]
+            raise InputError(
+                f"rate of class {self.vocabulary.ids[i]!r} with {self.vocabulary.ids[j]!r} is "
+                f"{self.values[i, j]}, expected 0 to 1, and 0 of a class with itself"
+            )
 
     def with_background(self) -> Floats:
         """(C + 1, C + 1): the background, which concurs with nothing, as last row and column."""
@@ -128,45 +153,76 @@ class ConcurrentRates:
 
     def write(self, path: str | Path) -> None:
         """CSV class, other, rate, boxes, matched: the rates above 0, by class ids."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
         ids = self.vocabulary.ids
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(RATE_COLUMNS)
-            for i, j in np.argwhere(self.values > 0):
-                rate = float(self.values[i, j])
-                writer.writerow([ids[i], ids[j], rate, int(self.boxes[i]), int(self.matched[i, j])])
-        os.replace(temporary, path)
+        rows = (
+            (ids[i], ids[j], float(self.values[i, j]), int(self.boxes[i]), int(self.matched[i, j]))
+            for i, j in np.argwhere(self.values > 0)
+        )
+        write_table(path, RATE_COLUMNS, rows)
 
     @classmethod
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> ConcurrentRates:
-        """The file that `write` leaves; `InputError` names file and line of what is wrong."""
+        """The file that `write` leaves. It holds no support of classes without rates: their `boxes` are 0.
+
+        Raises:
+            InputError: a missing column, an unknown class, a rate outside [0, 1], a pair that stands twice, a
+                class that concurs with itself; with file and line.
+        """
         classes = len(vocabulary)
         values, boxes = np.zeros((classes, classes)), np.zeros(classes, np.int64)
         matched = np.zeros((classes, classes), np.int64)
         try:
-            stream = open(path, newline="", encoding="utf-8")  # noqa: SIM115
+            text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-        with stream:
-            rows = csv.DictReader(stream)
-            missing = set(RATE_COLUMNS) - set(rows.fieldnames or ())
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"expected text in UTF-8: {error.reason} at byte {error.start}", path=path
+            ) from error
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        try:
+            missing = [column for column in RATE_COLUMNS if column not in (rows.fieldnames or ())]
             if missing:
-                raise InputError(f"column {min(missing)!r} is missing", path=path, line=1)
+                raise InputError(f"column {missing[0]!r} is missing; expected {','.join(RATE_COLUMNS)}")
             for row in rows:
-                try:
-                    i, j = vocabulary.index(row["class"]), vocabulary.index(row["other"])
-                    values[i, j], boxes[i] = float(row["rate"]), int(row["boxes"])
-                    matched[i, j] = int(row["matched"])
-                    if not 0 <= values[i, j] <= 1 or i == j:
-                        raise InputError(f"rate {row['rate']}: expected [0, 1] between two classes")
-                except (TypeError, ValueError) as error:
-                    raise InputError(str(error), path=path, line=rows.line_num) from error
+                i, j, rate, support, both = _parsed(row, vocabulary)
+                if values[i, j]:
+                    raise InputError(
+                        f"{row['class']!r} with {row['other']!r} stands here for the second time"
+                    )
+                values[i, j], boxes[i], matched[i, j] = rate, support, both
+        except (ValueError, csv.Error) as error:
+            raise InputError(str(error), path=path, line=max(rows.line_num, 1)) from error
         return cls(vocabulary, values, boxes, matched)
 
 
 RATE_COLUMNS = ("class", "other", "rate", "boxes", "matched")
+
+
+def _parsed(row: dict[str, str], vocabulary: Vocabulary) -> tuple[int, int, float, int, int]:
+    """A line of the rates file; `ValueError` says what is wrong with it."""
+    if None in row or None in row.values():
+        raise InputError(f"expected {len(RATE_COLUMNS)} fields")
+    i, j, rate = vocabulary.index(row["class"]), vocabulary.index(row["other"]), float(row["rate"])
+    support, both = int(row["boxes"]), int(row["matched"])
+    if not 0 < rate <= 1:
+        raise InputError(f"rate {row['rate']}, expected above 0 and at most 1")
+    if i == j:
+        raise InputError(f"class {row['class']!r} concurs with itself")
+    if not 0 <= both <= support:
+        raise InputError(f"{both} matched of {support} boxes, expected 0 <= matched <= boxes")
+    return i, j, rate, support, both
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A CSV file with header, written under another name first: it is there whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    os.replace(temporary, path)
 
 
 def concurrent_rates(
@@ -177,13 +233,26 @@ def concurrent_rates(
     min_ratio: float = 0.1,
     bound: Literal["rate", "wilson"] = "rate",
 ) -> ConcurrentRates:
-    """The rates, from counts.
+    """The rates, from counts. A class without boxes has the rates of the hierarchy alone.
 
     Args:
-        hierarchy: adds r[i, a] = 1 for every ancestor a of i.
-        min_ratio: counted rates at or below it are 0.
-        bound: "rate", the plain share; "wilson", the lower end of its 95 % Wilson interval (before the cut).
+        hierarchy: adds r[i, a] = 1 for every ancestor a of i, whatever was counted.
+        min_ratio: rates at or below it are 0.
+        bound: "rate", the plain share; "wilson", the lower end of its 95 % Wilson interval (kept if that is
+            above `min_ratio`).
+    Raises:
+        InputError: counts or hierarchy of another size than the vocabulary.
+
+    >>> counted = Concurrency(np.array([4, 40]), np.array([[0, 2], [2, 0]]), np.array([[0, 2], [2, 0]]))
+    >>> concurrent_rates(counted, vocabulary=Vocabulary(("torch", "flashlight"))).values.tolist()
+    [[0.0, 0.5], [0.0, 0.0]]
     """
+    check_min_ratio(min_ratio)
+    if bound not in ("rate", "wilson"):
+        raise ConfigError(f"bound is {bound!r}, expected 'rate' or 'wilson'")
+    for what, classes in (("counts", len(concurrency.boxes)), ("hierarchy", len(hierarchy or vocabulary))):
+        if classes != len(vocabulary):
+            raise InputError(f"{what} of {classes} classes, expected {len(vocabulary)}")
     support = np.maximum(concurrency.boxes, 1)[:, None]
     values = concurrency.matched / support
     if bound == "wilson":
@@ -205,3 +274,9 @@ def wilson_lower(successes: Ints, trials: Ints, *, z: float = 1.959963984540054)
     spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     lower = (centre - spread) / (1 + z * z / n)
     return np.where(successes > 0, np.clip(lower, 0.0, 1.0), 0.0)
+
+
+def check_min_ratio(min_ratio: float) -> None:
+    """`ConfigError` where the least ratio is not a number from 0 up."""
+    if not min_ratio >= 0:
+        raise ConfigError(f"min_ratio is {min_ratio}, expected 0 or more")
