@@ -185,7 +185,7 @@ def _image_labels(images: list[Entry], category: dict[str, int]) -> ImageLabels:
 
 
 def write_coco(annotations: Annotations, path: str | Path) -> None:
-    """Write a COCO file that `read_coco` reads back.
+    """Write a COCO file that `read_coco` reads back; x2 and y2 to one rounding, as the format holds x2 - x1.
 
     Ids are whole numbers where all of them are numerals, and texts otherwise. Image labels are written as
     `neg_category_ids` (LVIS) and `pos_category_ids` (not in either format, other readers pass over it).
@@ -208,10 +208,11 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
     for image, label, is_positive in zip(labels.image, labels.label, labels.is_positive, strict=True):
         key = "pos_category_ids" if is_positive else "neg_category_ids"
         images[image].setdefault(key, []).append(class_ids[label])
+    corner, size = annotations.boxes[:, :2], annotations.boxes[:, 2:] - annotations.boxes[:, :2]
     rows = zip(
         annotations.image,
         annotations.label,
-        _plain(_with_sizes(annotations.boxes)),
+        _plain(np.hstack([corner, size])),
         areas(annotations.boxes).tolist(),
         annotations.is_group_of,
         strict=True,
@@ -240,16 +241,6 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
 def _numbers(ids: Sequence[str]) -> list[int] | list[str]:
     plain = all(id_.isdecimal() and id_.isascii() and str(int(id_)) == id_ for id_ in ids)
     return [int(id_) for id_ in ids] if plain else list(ids)
-
-
-def _with_sizes(boxes: Floats) -> Floats:
-    """x1, y1, width, height such that x1 + width is x2 to the last bit; a difference is rounded and may miss."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    size = high - low
-    for side in (-np.inf, np.inf):
-        other = np.nextafter(size, side)
-        size = np.where((low + size != high) & (low + other == high), other, size)
-    return np.hstack([low, size])
 
 
 def _plain(rows: Floats) -> list[list[float]]:
