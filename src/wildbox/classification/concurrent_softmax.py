@@ -96,7 +96,7 @@ def concurrent_softmax_scores(logits: Tensor, rates: Tensor) -> Tensor:
         log_weights, rows = _log_weights(rates), max(CHUNK // z.shape[1], 1)
         exact = [
             (-_pair_losses(z, p, i, log_weights)).exp()
-            for p, i in zip(proposal.split(rows), label.split(rows), strict=True)
+            for p, i in zip(torch.split(proposal, rows), torch.split(label, rows), strict=True)
         ]
         scores = scores.index_put((proposal, label), torch.cat(exact))
     return scores.clamp(max=1)
@@ -105,8 +105,8 @@ def concurrent_softmax_scores(logits: Tensor, rates: Tensor) -> Tensor:
 class ConcurrentSoftmax(nn.Module):
     """Concurrent softmax with fixed rates.
 
-    The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in the
-    state dict. They keep their precision under `.half()`: 0.9999 must not become 1.
+    The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
+    the state dict. They keep their precision under `.half()`: 0.9999 must not become 1.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0, and the background's row and column too where the last column
@@ -153,7 +153,7 @@ class ConcurrentSoftmax(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.rates
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.rates = exact.to(self.rates.device)
         return self
 
@@ -167,7 +167,7 @@ def _checked(logits: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _log_weights(rates: Tensor) -> Tensor:
-    """log(1 - r_ij), which is -inf where r is 1; -inf at j = i, since a class does not compete with itself."""
+    """log(1 - r_ij), which is -inf where r is 1; -inf at j = i: no class competes with itself."""
     return torch.log1p(-rates).fill_diagonal_(-torch.inf)
 
 
@@ -188,6 +188,6 @@ def _pair_losses(
     if members is not None:
         rows.masked_fill_(members if every_row_once else members.index_select(0, proposal), -torch.inf)
     shift = rows.detach().amax(dim=1).clamp(min=0)
-    # log(1 + Σ exp(row)), exact also where the sum is tiny; Σ = 0, all competitors removed, gives 0 and no NaN
+    # log(1 + Σ exp(row)), exact where the sum is tiny too; all competitors removed, Σ = 0, gives 0 and no NaN
     rest = (rows - shift[:, None]).exp().sum(dim=1)
     return shift + torch.log1p(rest + torch.expm1(-shift))

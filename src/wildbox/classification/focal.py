@@ -17,8 +17,8 @@ from wildbox.errors import ConfigError
 class Focal(nn.Module):
     """-alpha_t (1 - p_t)^gamma log p_t of each foreground class, summed over classes.
 
-    The last column is the background, as in `Sigmoid`. The paper divides by the number of positives instead of
-    that of proposals.
+    The last column is the background, as in `Sigmoid`. The paper divides by the number of positives instead
+    of that of proposals.
 
     Args:
         alpha: weight of positives, in [0, 1]; negatives have 1 - alpha.
