@@ -28,7 +28,7 @@ from wildbox.labels.concurrency import (
     count_concurrency,
     write_table,
 )
-from wildbox.labels.counts import ClassCounts, count_classes
+from wildbox.labels.counts import ClassCounts, count_classes, distinct
 from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -193,7 +193,7 @@ def audit(
         _unexplained(annotations.label, differ, classes=len(annotations.vocabulary), hierarchy=hierarchy),
         _repeated_rows(annotations, pairs),
         int((areas(annotations.boxes) == 0).sum()),
-        len(np.unique(differ)),
+        len(distinct(differ.ravel())),
     )
 
 
@@ -213,7 +213,7 @@ def _repeated_rows(annotations: Annotations, pairs: Ints) -> int:
     boxes, label = annotations.boxes, annotations.label
     a, b = pairs.T
     same = (label[a] == label[b]) & (boxes[a] == boxes[b]).all(axis=1)
-    again = len(np.unique(b[same]))
+    again = len(distinct(b[same]))
     flat = areas(boxes) == 0
     rows = np.column_stack([annotations.image[flat], label[flat], boxes[flat]])
     return again + len(rows) - len(np.unique(rows, axis=0))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError, InputError
+from wildbox.labels.counts import distinct
 from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -71,7 +72,7 @@ def count_concurrency(
         flat = np.bincount(label[box] * classes + other, minlength=classes * classes)
         return flat.reshape(classes, classes).astype(np.int64)
 
-    once = np.unique(box * max(classes, 1) + other)
+    once = distinct(box * max(classes, 1) + other)
     return Concurrency(
         np.bincount(label[counted], minlength=classes).astype(np.int64),
         table(box, other),

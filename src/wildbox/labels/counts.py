@@ -53,6 +53,18 @@ class ClassCounts:
         return result
 
 
+def distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The different values of keys (N,), ascending. On millions, sorting is much faster than `np.unique`'s hashing.
+
+    >>> distinct(np.array([3, 1, 3])).tolist()
+    [1, 3]
+    """
+    keys = np.sort(keys)
+    first: NDArray[np.bool_] = np.ones(len(keys), bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return keys[first]
+
+
 def count_classes(annotations: Annotations) -> ClassCounts:
     """Boxes and images of each class; group-of boxes count as one box.
 
@@ -64,7 +76,7 @@ def count_classes(annotations: Annotations) -> ClassCounts:
     ([2, 0], [1, 0])
     """
     classes = len(annotations.vocabulary)
-    pairs = np.unique(annotations.image * max(classes, 1) + annotations.label)
+    pairs = distinct(annotations.image * max(classes, 1) + annotations.label)
     return ClassCounts(
         np.bincount(annotations.label, minlength=classes).astype(np.int64),
         np.bincount(pairs % max(classes, 1), minlength=classes).astype(np.int64),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import Annotations
 from wildbox.boxes import intersection
 from wildbox.errors import ConfigError, InputError
+from wildbox.labels.counts import distinct
 from wildbox.vocabulary import Hierarchy
 
 Ints = NDArray[np.int64]
@@ -134,6 +135,6 @@ def object_labels(
         row, place = _spread(np.searchsorted(child, np.arange(len(hierarchy) + 1)).astype(np.int64), label)
         box, label = np.concatenate([box, box[row]]), np.concatenate([label, ancestor[place]])
     classes = max(len(annotations.vocabulary), 1)
-    unique = np.unique(box * classes + label)
+    unique = distinct(box * classes + label)
     offsets = np.searchsorted(unique // classes, np.arange(len(annotations) + 1)).astype(np.int64)
     return ObjectLabels(offsets, unique % classes)
