@@ -289,7 +289,7 @@ def demo(
 
     About 10 minutes on 2 cores. Interrupted, the same command goes on where it was.
     """
-    from wildbox.demo import demo_config, draw_demo_world
+    from wildbox.demo import OTHERS, PAIR, demo_config, draw_demo_world
     from wildbox.reports.study import write_report
     from wildbox.study import run_study
 
@@ -297,7 +297,7 @@ def demo(
         world, settings = draw_demo_world(
             out, seed=seed, images=images, processes=os.cpu_count() or 1, progress=show
         )
-        config = demo_config(world, seed=seed, full=full, size=settings.size)
+        config = demo_config(world, seed=seed, runs=PAIR + OTHERS if full else PAIR, size=settings.size)
         page = write_report(run_study(config, out, progress=show), out, progress=show)
     console.print(f"open {page}")
 

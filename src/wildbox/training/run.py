@@ -153,14 +153,14 @@ class _Trainer:
         losses = self.model([image.to(self.device) for image in images], on_device)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            shown = {name: float(loss) for name, loss in losses.items()}
+            shown = {name: loss.item() for name, loss in losses.items()}
             raise WildboxError(f"step {self.step}: the loss is {shown}; try a lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
         self.optimizer.step()
         self.step += 1
-        return {name: float(loss) for name, loss in losses.items()} | {"learning_rate": rate}
+        return {name: loss.item() for name, loss in losses.items()} | {"learning_rate": rate}
 
 
 def _optimizer(model: nn.Module, schedule: ScheduleConfig) -> torch.optim.Optimizer:

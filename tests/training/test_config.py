@@ -1,0 +1,62 @@
+"""Settings files: complete, checked, and answered with what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wildbox.errors import ConfigError
+from wildbox.study import StudyConfig
+from wildbox.training.config import RunConfig, read_config, write_config
+
+MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
+
+
+def run_file(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = read_config(run_file(tmp_path, MINIMAL), RunConfig)
+    assert config.data.boxes == tmp_path / "boxes.csv"
+
+
+def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
+    config = read_config(run_file(tmp_path, MINIMAL + "[schedule]\nsteps = 7\n"), RunConfig)
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json", RunConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL + "[schedule]\nstep = 7\n", r"unknown key schedule.step \(did you mean steps\?\)"),
+        (MINIMAL + "[schedule]\nsteps = 0\n", "schedule.steps = 0"),
+        (MINIMAL + '[model]\nrule = "softmaxx"\n', "model.rule = 'softmaxx'"),
+        (MINIMAL + "[sampling]\nbalance = -1\n", "sampling.balance = -1"),
+        (MINIMAL + '[model]\nbackbone_weights = "w.pt"\n', "small detector takes none"),
+        ('[data]\nboxes = "boxes.csv"\n', "data.images is missing"),
+        ("[data\n", "line 1"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    path = run_file(tmp_path, text)
+    with pytest.raises(ConfigError, match=expected) as error:
+        read_config(path, RunConfig)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "none.toml", RunConfig)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.toml")), ids=lambda p: p.name
+)
+def test_examples_are_complete(path: Path) -> None:
+    config = read_config(path, StudyConfig)
+    assert len({run.name for run in config.runs}) == len(config.runs)
