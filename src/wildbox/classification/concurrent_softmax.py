@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Literal, Self
 
 import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -182,12 +183,13 @@ def _pair_losses(
     """
     every_row_once = members is not None and len(proposal) == len(z)
     rows = z if every_row_once else z.index_select(0, proposal)
-    # the target's logit leaves first: in float32, 10,000 + log(1 - r) would round to 3 digits of log(1 - r)
-    rows = rows - rows.gather(1, label[:, None])
-    rows += log_weights.index_select(0, label)
+    bias = log_weights.index_select(0, label)
     if members is not None:
-        rows.masked_fill_(members if every_row_once else members.index_select(0, proposal), -torch.inf)
-    shift = rows.detach().amax(dim=1).clamp(min=0)
-    # log(1 + Σ exp(row)), exact where the sum is tiny too; all competitors removed, Σ = 0, gives 0 and no NaN
-    rest = (rows - shift[:, None]).exp().sum(dim=1)
-    return shift + torch.log1p(rest + torch.expm1(-shift))
+        bias.masked_fill_(members if every_row_once else members.index_select(0, proposal), -torch.inf)
+    # L = log Σ (1 - r_ij) exp(z_j) - z_i over the competitors j; logits lose their offset before the bias comes,
+    # since 10,000 + log(1 - r) keeps but 3 digits of log(1 - r) in float32
+    offset = (rows.detach() + bias).amax(dim=1).clamp(min=torch.finfo(z.dtype).min)
+    total = ((rows - offset[:, None]).add_(bias)).exp_().sum(dim=1)
+    alone = total == 0  # all competitors removed
+    ratio = offset - rows.gather(1, label[:, None])[:, 0] + total.masked_fill(alone, 1).log()
+    return -F.logsigmoid(-ratio.masked_fill(alone, -torch.inf))
