@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wildbox.annotations import Annotations
+from wildbox.boxes import iou
 from wildbox.errors import ConfigError
 from wildbox.formats.open_images import read_classes, read_hierarchy, read_open_images
 from wildbox.glyphs import GlyphWorld, build_alphabet, draw_world, planted_rates, scene_of
@@ -57,6 +58,27 @@ def test_an_interrupted_world_is_completed_to_the_same_bytes(world: Path, tmp_pa
     (tmp_path / "train-annotations-bbox.csv").unlink()
     draw_world(tmp_path, settings=SMALL)
     assert contents(tmp_path) == contents(world)
+
+
+def test_a_folder_keeps_one_world(tmp_path: Path) -> None:
+    few = GlyphWorld(images=2, validation_images=0)
+    draw_world(tmp_path, settings=few)
+    with pytest.raises(ConfigError, match="another glyph world: seed is 0, wanted 1"):
+        draw_world(tmp_path, settings=GlyphWorld(images=2, validation_images=0, seed=1))
+    draw_world(tmp_path, settings=GlyphWorld(images=4, validation_images=1))
+    draw_world(tmp_path / "at_once", settings=GlyphWorld(images=4, validation_images=1))
+    at_once = contents(tmp_path / "at_once")
+    assert {name: contents(tmp_path)[name] for name in at_once} == at_once
+
+
+def test_nothing_is_left_of_tables_that_were_interrupted(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_world(tmp_path, settings=GlyphWorld(images=2, validation_images=0), progress=stop)
+    assert not list(tmp_path.glob("train-*"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_the_ordinary_readers_read_it(world: Path) -> None:
@@ -141,9 +163,26 @@ def test_worlds_of_five_hundred_classes() -> None:
     assert planned(settings).label.max() < len(alphabet.vocabulary)
 
 
+@pytest.mark.parametrize("size", [96, 160])
+def test_every_box_lies_in_its_image_and_objects_stay_apart(size: int) -> None:
+    """Also clusters of the widest glyphs in the smallest image; IoU > 0.9 only where one object has two labels."""
+    settings = GlyphWorld(images=1500, classes=500, size=size, group_of=1.0, imbalance=1.0)
+    alphabet, two_labels = build_alphabet(500), 0
+    for index in range(settings.images):
+        labels = scene_of(settings, "train", index).labels
+        boxes = np.array([lab.box for lab in labels], np.float64)
+        assert boxes.min() >= 0
+        assert boxes.max() <= size
+        assert (boxes[:, 2:] - boxes[:, :2]).min() >= 4
+        for a, b in np.argwhere(np.triu(iou(boxes, boxes) > 0.9, 1)):
+            assert alphabet.look_alikes[labels[a].label][0] == labels[b].label
+            two_labels += 1
+    assert two_labels > 10
+
+
 def test_every_glyph_has_ink_of_its_own() -> None:
     """None is the box that a font draws for what it lacks, and no two are the same picture."""
-    pictures = {}
+    pictures: dict[bytes, str] = {}
     missing = ink("\U0001f9ff", 40, 0).tobytes()  # not in the font
     for glyph in build_alphabet(500).glyphs:
         picture = ink(glyph, 40, 0).tobytes()

@@ -26,15 +26,16 @@ NAMED = (
 """The 49 leaf classes of the default world."""
 
 KINDS = {
-    "Chess piece": "♕♞♛♘♚♖♝",
-    "Card suit": "♥♠♣♦",
+    "Chess piece": "♕♞♛♘♚♖♝♜♔♙",
+    "Card suit": "♥♠♣♦♧♡♤",
     "Die": "⚄⚅⚂⚀⚁",
     "Game piece": ("Chess piece", "Card suit", "Die"),
-    "Musical sign": "♪♫♬♯",
-    "Weather": "☀☼☁❄❅☂",
-    "Sky object": "★☀☼☾♄♀♂",
-    "Zodiac sign": "♌♏♓♊",
-    "Hand": "☞✌",
+    "Musical sign": "♪♫♬♯♩♭",
+    "Weather": "☀☼☁❄❅☂☃☔❈⚡",
+    "Sky object": "★☀☼☾♄♀♂☄☽☿♁♃♅♆♇",
+    "Zodiac sign": "♌♏♓♊♈♉♋♍♎♐♑♒",
+    "Hand": "☞✌☚☛☜☝☟✍",
+    "Face": "☹☻😂😄😇😈😱😴😸😹😼🐭🐮",
 }
 """Parent class -> its glyphs, or its own child classes. The suns have two parents."""
 
@@ -65,14 +66,13 @@ LOOK_ALIKES = (
 )
 
 FURTHER = (
-    "☃☄☆☇☈☉☊☋☌☍☑☔☕☖☙☚☛☜☝☟☡☢☣☤☰☿♁♃♅♆♇♈♉♋♍♎♐♑♒♜♡♤♧♨♩♭♲♳♻♽♿⚇⚐⚑⚒⚓⚔⚕⚖⚗⚘⚙⚛⚜⚞⚟⚠⚡⚭⚮⚰⚱⚳⚴⚵⚶⚷⚸⛀⛁✃✄✆✇✈✍✎✏✐✑"
-    "✒✕✥✦✧✩✫✬✰✱✴✵✶✺✿❀❁❈❍❡❢❥❦❧❨❩❪❫❭➟➢➤➩➫➬➭➮➯➱➲➳➴➵➶➻➼➾↖↙↜↝↟↨↩↪↭↯↰↱↲↳↴↵↶↷↸↹↺↼↽↾↿⇄⇅⇆⇋⇍⇎⇏⇑⇓⇖⇗⇘⇙⇚⇤⇥⇦⇧"
-    "⇨⇩⇬⇱⇲⇳⇵⇶⇺⇻⇽⇾⇿▣▧▨▬▭▯▱△▷▻▽◁◄◅◇◈◉◍◑◓◘◜◝◞◟◢◣◤◥◧◭◮◴◸◹◺◿⬇⬈⬉⬎⬏⬐⬑⬓⬚⬠⬡😂😄😇😈😱😴😸😹😼🐭🐮ΑΒΓΖΗΘΚΜΞΡΣΤΥΦΨΩΪΫ"
-    "άέήΰαβδεζηιλμνξπρςυφχωϊϋόώϏДЖЙКЛСУЦЧШЩЪЫЭЮеипфщьяԲԳԵԶԹԺԻԼԽԾԿՀՁՃՄՆՇՉՊՎՏՒՔՖՙ՜՝՞՟ագդեէթժիխկձմ"
-    "նշչպվցփքֆևאבגדזךלמעפץצקרשתႠႡႢႥႦႧႨႩႪႫႬႭႯႰႱႴႵႷႺႼႾႿჁჃჄჅაბდეიკლნორტუფქშცჭჯჰჱჲჴჷჸჹ჻FRVWdfkmrt13"
-    "45679"
+    "ჱ↶ՖႬմի∵➩▬Ճ☻թ☽ი🐮Γ♜⚡➮Ի❡⚑Ⴆ☌↴◄ცέ⇙ՔქႱ3⊏✱Й☜С♋↩✇4ΩΤ₡რ◍⇱⚵վ☑➳➚◓mա▷εႴե😸Ъ↜₫♈❍щ✑ΰ↹5Ⴞ⚔➟ჰ▧კԾ⇧◧⇻₰✰⇾₯❀ΣԲႪձ♅✿"
+    "Ⴤ1☊↓ζ☮⇶♿☠დ↝⇺⇍⚴↲♃Ժ⚖₺ბ♻պ😇↳◴⚟Տ➤d⊆➬ό△Θ⇨ა↙⇗⚐ς▣∆⛁✧ֆ⇏◊դ☣⇑♩☋₠⚗♨➢⇘✏♐◮✩λ⚓✄↾↖f☢☍ρ⬇✺и⇩◡😄Ζ➾◈😈♉е↭₧ჲ◣ჴ➛пΚ↱Л"
+    "ϊႡ⇎შჹΡ▭Վ⇄⇆◇⚸◁☃ჷ₤փΫ🐭F▯₣Թ6➲❢Ձυή☆⚶☕Щ➴▨♽⇿КΪф₨⬉Ⴋ☤Ⴂ₪Ⴐჯ☄ω↪▻Ⴀ♔➯ფЦΦ⇅✥☯շ▽Υժ⇵₦Э▱Մ☿ႧДႩჭႺ😱♆Ⴏ✐Ⴗ↰Ч⇽я☟⚠Ⴈ♍↸Ϗ♧"
+    "➶უց☈Μ9≏⇳β☡☉δ⊚⇲W😂էώ⇓Ξ7գ⚕✵➻₢₲kφք♾♒⚙◅✕Ш⚚♇⋈☖⚒✴✃➘άႥ✈❥Զ◹ϋ◑⇬⇤Խ☓Жt⚞◢ν⇚◠↵Հ♁₵ოЫկ⇥Շ↷Ψ😼Β⚘♭➼₭☚ՆΗ⚳Չნ⋓↺◿∞❈◸"
+    "չ⬈ტ₳₴Ⴍე♎⚛✒Ⴟխ✶⬓χ◤Կ😹V♡⊇⚷♙↟Ⴣ⬡⇋Ⴕლ➫μ⚜αԳ✆RևՊჅ✎♤ь☝Юჸη✫❁↯⚇π◥◺У₽↨€ξ◭⇖ն☹➭Լ✦ՒԵჁ☔⬠₹r⇦😴☛←➱♑◉Ⴜ✬✍Α"
 )
-"""Glyphs for worlds of up to 500 leaf classes, chosen to be unlike each other and the named ones."""
+"""Glyphs for worlds of up to 500 leaf classes, unlike each other and the named ones, in mixed order."""
 
 MAX_LEAVES = 500
 
@@ -102,7 +102,7 @@ def build_alphabet(leaves: int) -> Alphabet:
     >>> len(alphabet.glyphs), len(alphabet.vocabulary), len(alphabet.look_alikes)
     (49, 58, 16)
     """
-    further = [(glyph, unicodedata.name(glyph).capitalize()) for glyph in "".join(FURTHER)]
+    further = [(glyph, unicodedata.name(glyph).capitalize()) for glyph in FURTHER]
     chosen = [*NAMED, *further][:leaves]
     index = {glyph: i for i, (glyph, _) in enumerate(chosen)}
     members: dict[str, list[int]] = {}
@@ -112,11 +112,11 @@ def build_alphabet(leaves: int) -> Alphabet:
             nested[parent] = [child for child in children if child in members]
         elif present := [index[glyph] for glyph in children if glyph in index]:
             members[parent] = present
-    for family in ("GREEK", "CYRILLIC", "ARMENIAN", "HEBREW", "GEORGIAN", "WHITE", "BLACK"):
+    for family in ("GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN"):
         present = [i for i, (glyph, _) in enumerate(chosen[len(NAMED) :], len(NAMED))
                    if unicodedata.name(glyph).startswith(family + " ")]  # fmt: skip
         if len(present) > 1:
-            members[f"{family.capitalize()} sign"] = present
+            members[f"{family.capitalize()} letter"] = present
     parents = [*members, *(parent for parent, children in nested.items() if children)]
     position = {parent: len(chosen) + i for i, parent in enumerate(parents)}
     edges = [(leaf, position[parent]) for parent, leaves_ in members.items() for leaf in leaves_]

@@ -151,8 +151,8 @@ def _cluster(
     side = SIDES[0]
     width, height = ink(alphabet.glyphs[leaf], side, 0).size
     step_x, step_y = width + 2, height + 2
-    x0 = int(random.integers(0, size - 3 * step_x))
-    y0 = int(random.integers(0, size - 2 * step_y))
+    x0 = int(random.integers(0, max(1, size - 3 * step_x)))
+    y0 = int(random.integers(0, max(1, size - 2 * step_y)))
     colour = _colour(background, random)
     corners = [(x0 + i * step_x, y0 + j * step_y) for j in range(2) for i in range(3)]
     return [Placed(leaf, side, 0, (x, y, x + width, y + height), colour, 0.0) for x, y in corners]

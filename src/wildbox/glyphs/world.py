@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.errors import ConfigError
+from wildbox.formats.files import read_json, whole_file, write_json
 from wildbox.glyphs.alphabet import MAX_LEAVES, Alphabet, build_alphabet
 from wildbox.glyphs.scene import Scene, SceneRates, draw_scene, plan_scene
 
@@ -126,37 +127,59 @@ def draw_world(
 
     `{split}-annotations-bbox.csv` (leaf labels, not expanded), `{split}-annotations-human-imagelabels.csv`,
     `class-descriptions.csv`, `hierarchy.json`, and `planted.csv`: the concurrent rates of look-alikes that an
-    audit should find. An image that is there already is not drawn again; the tables are renamed when complete.
+    audit should find; and `settings.json`. An image that is there already is not drawn again; the tables are
+    renamed when complete.
 
     Args:
         processes: that draw at the same time.
         progress: called with images done and all.
+    Raises:
+        ConfigError: the folder holds a world of other settings (the numbers of images may differ).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, settings)
     _write_classes(folder, settings)
     total, done = settings.images + settings.validation_images, 0
     for split, count in ((TRAIN, settings.images), (VALIDATION, settings.validation_images)):
         (folder / split).mkdir(exist_ok=True)
-        tables = (
-            (folder / f"{split}-annotations-bbox.csv", BOX_COLUMNS),
-            (folder / f"{split}-annotations-human-imagelabels.csv", LABEL_COLUMNS),
-        )
-        streams = [
-            path.with_name(path.name + ".tmp").open("w", newline="", encoding="utf-8") for path, _ in tables
-        ]
-        writers = [csv.writer(stream, lineterminator="\n") for stream in streams]
-        for writer, (_, columns) in zip(writers, tables, strict=True):
-            writer.writerow(columns)
-        for drawn, *rows in _chunks(folder, settings, split, count, processes):
-            for writer, part in zip(writers, rows, strict=True):
-                writer.writerows(part)
-            done += drawn
-            if progress is not None:
-                progress(done, total)
-        for stream, (path, _) in zip(streams, tables, strict=True):
-            stream.close()
-            os.replace(path.with_name(path.name + ".tmp"), path)
+        with (
+            _table(folder / f"{split}-annotations-bbox.csv", BOX_COLUMNS) as boxes,
+            _table(folder / f"{split}-annotations-human-imagelabels.csv", LABEL_COLUMNS) as labels,
+        ):
+            for drawn, box_rows, label_rows in _chunks(folder, settings, split, count, processes):
+                boxes(box_rows)
+                labels(label_rows)
+                done += drawn
+                if progress is not None:
+                    progress(done, total)
+
+
+@contextmanager
+def _table(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """A function that adds rows to a CSV file, which is there when the block ends well."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer.writerows
+
+
+def _claim(folder: Path, settings: GlyphWorld) -> None:
+    """Record the settings in `settings.json`; images of other settings must not pass for this world's.
+
+    The numbers of images may change: an image does not depend on them.
+    """
+    path, wanted = folder / "settings.json", asdict(settings)
+    if path.exists():
+        held = read_json(path)
+        held = held if isinstance(held, dict) else {}
+        for name in sorted(wanted.keys() - {"images", "validation_images"}):
+            if held.get(name) != wanted[name]:
+                raise ConfigError(
+                    f"{folder} holds another glyph world: {name} is {held.get(name)}, wanted {wanted[name]}; "
+                    "choose another folder or delete this one"
+                )
+    write_json(wanted, path)
 
 
 def _chunks(
@@ -186,7 +209,9 @@ def _draw_chunk(
     folder: Path, settings: GlyphWorld, split: str, start: int, stop: int
 ) -> tuple[int, list[Row], list[Row]]:
     """Draw some images; their number, box rows and image-label rows."""
-    alphabet, boxes, labels = _alphabet(settings.classes), [], []
+    alphabet = _alphabet(settings.classes)
+    boxes: list[Row] = []
+    labels: list[Row] = []
     ids = alphabet.vocabulary.ids
     for index in range(start, stop):
         scene, name = scene_of(settings, split, index), image_id(split, index)
@@ -200,9 +225,8 @@ def _draw_chunk(
         if not path.exists():
             random = np.random.default_rng((settings.seed, split == TRAIN, index, 1))
             picture = draw_scene(scene, alphabet, size=settings.size, texture=settings.texture, random=random)
-            temporary = path.with_name(path.name + ".tmp")
-            picture.save(temporary, format="JPEG", quality=90)
-            os.replace(temporary, path)
+            with whole_file(path) as temporary:
+                picture.save(temporary, format="JPEG", quality=90)
     return stop - start, boxes, labels
 
 
@@ -226,6 +250,5 @@ def _write_classes(folder: Path, settings: GlyphWorld) -> None:
         ("hierarchy.json", json.dumps(root, indent=1) + "\n"),
         ("planted.csv", "class,other,rate\n" + planted),
     ):
-        temporary = folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+        with whole_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
