@@ -13,7 +13,11 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "src" / "wildbox"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-CODE = [*SOURCES, *sorted((REPOSITORY / "tests").rglob("*.py")), *sorted((REPOSITORY / "benchmarks").rglob("*.py"))]
+CODE = [
+    *SOURCES,
+    *sorted((REPOSITORY / "tests").rglob("*.py")),
+    *sorted((REPOSITORY / "benchmarks").rglob("*.py")),
+]
 
 FLOORS = (
     ("errors",),
@@ -98,7 +102,10 @@ def test_modules_have_no_cycle() -> None:
     ("statement", "absent"),
     [
         ("import wildbox", ("torchvision", "matplotlib", "rich", "jinja2")),
-        ("import wildbox.evaluation, wildbox.labels.audit, wildbox.formats.open_images", ("torch", "matplotlib")),
+        (
+            "import wildbox.evaluation, wildbox.labels.audit, wildbox.formats.open_images",
+            ("torch", "matplotlib"),
+        ),
         ("import wildbox.classification, wildbox.sampling", ("torchvision", "matplotlib")),
         ("import wildbox.cli", ("torch", "matplotlib", "numba")),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +20,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[np.generic]:
-    column = np.ascontiguousarray(value, dtype=dtype)
+def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[Any]:
+    column: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
     if column.shape[0] != rows:
         raise InputError(f"column {name!r} has {column.shape[0]} rows, expected {rows}")
     column.setflags(write=False)

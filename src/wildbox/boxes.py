@@ -38,8 +38,8 @@ def pairwise_intersection(a: Floats, b: Floats) -> Floats:
     """Shared area of every pair: (N, 4), (M, 4) -> (N, M)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.maximum(high - low, 0)
-    return sides[..., 0] * sides[..., 1]
+    sides: Floats = np.maximum(high - low, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def iou(a: Floats, b: Floats) -> Floats:

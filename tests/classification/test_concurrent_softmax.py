@@ -26,7 +26,7 @@ def lists(case: Problem) -> tuple[Any, Any, Any]:
 
 def gradient(case: Problem) -> Tensor:
     logits = case.logits.clone().requires_grad_()
-    concurrent_softmax_loss(logits, case.targets, case.rates, reduction="sum").backward()  # type: ignore[no-untyped-call]
+    concurrent_softmax_loss(logits, case.targets, case.rates, reduction="sum").backward()
     assert logits.grad is not None
     return logits.grad
 
@@ -108,7 +108,7 @@ def test_no_proposals_give_zero_with_a_gradient(reduction: Any) -> None:
     logits = torch.zeros(0, 4, requires_grad=True)
     targets = torch.zeros(0, 4)
     loss = concurrent_softmax_loss(logits, targets, torch.zeros(4, 4), reduction=reduction)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss == 0
     assert logits.grad is not None
     assert logits.grad.shape == (0, 4)
@@ -134,7 +134,7 @@ def test_scores_have_finite_gradients_where_the_product_underflows() -> None:
     logits = torch.tensor([[300.0, 0.0, 1.0]], requires_grad=True)
     rates = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 0, 0.0]])
     scores = concurrent_softmax_scores(logits, rates)
-    scores[0, 1].backward()  # type: ignore[no-untyped-call]
+    scores[0, 1].backward()
     share = float(torch.tensor(-1.0).sigmoid())
     assert float(scores.detach()[0, 1]) == pytest.approx(share, rel=1e-6)
     assert logits.grad is not None
@@ -160,7 +160,7 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype, autocast: boo
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         loss = concurrent_softmax_loss(low, case.targets, case.rates)
         scores = concurrent_softmax_scores(low, case.rates)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert low.grad is not None
     assert low.grad.dtype == dtype
     exact = low.detach().float()

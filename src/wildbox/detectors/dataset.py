@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.io import ImageReadMode, decode_image
 
 from wildbox.annotations import Annotations
 from wildbox.errors import InputError
@@ -30,10 +29,12 @@ def image_path(annotations: Annotations, index: int, folder: Path) -> Path:
 def load_image(path: str | Path) -> Tensor:
     """A decoded image, (3, H, W) uint8. `InputError` with the file where it does not open."""
     try:
-        return decode_image(str(path), mode=ImageReadMode.RGB)
-    except (RuntimeError, OSError) as error:
-        reason = "no such file" if not Path(path).exists() else str(error).splitlines()[0]
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no such file" if not Path(path).exists() else f"{error}, expected a picture"
         raise InputError(f"the image does not open: {reason}", path=path) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class DetectionDataset(Dataset[Sample]):

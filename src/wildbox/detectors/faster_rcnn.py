@@ -14,6 +14,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from wildbox.classification.rule import Rule
 from wildbox.detectors.roi_heads import BoxPredictor, RuleRoIHeads
 
+Detector = FasterRCNN
+"""A torchvision detector whose `roi_heads` are `RuleRoIHeads`."""
+
 
 class SmallBackbone(nn.Sequential):
     """Six convolutions to stride 8, for small images on a CPU: (B, 3, H, W) -> (B, 128, H/8, W/8)."""

@@ -77,11 +77,11 @@ class RuleRoIHeads(RoIHeads):  # type: ignore[misc]
         """For each image the refined boxes (P, 4) of its proposals and their logits (P, K)."""
         logits, deltas = self._predict(features, proposals, image_shapes)
         counts = [len(p) for p in proposals]
-        boxes = self.box_coder.decode(deltas, proposals).reshape(-1, 4).split(counts)
+        boxes = torch.split(self.box_coder.decode(deltas, proposals).reshape(-1, 4), counts)
         return [
             (clip_boxes_to_image(image_boxes, shape), image_logits)
             for image_boxes, image_logits, shape in zip(
-                boxes, logits.split(counts), image_shapes, strict=True
+                boxes, torch.split(logits, counts), image_shapes, strict=True
             )
         ]
 

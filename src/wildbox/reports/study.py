@@ -19,7 +19,7 @@ from wildbox.labels.audit import LabelAudit
 from wildbox.reports.charts import gain_dots, imbalance_curve, rates_matrix
 from wildbox.reports.figures import choose_images, figure_from_tables
 from wildbox.reports.page import Picture, Section, write_page
-from wildbox.reports.tables import Table, combinations_table, csv_table, gains_markdown, gains_table
+from wildbox.reports.tables import Cell, Table, combinations_table, csv_table, gains_markdown, gains_table
 from wildbox.study import CONCURRENT, OWN, SOFTMAX, Progress, StudyResult, StudyRun, four_logs
 
 Ints = NDArray[np.int64]
@@ -246,7 +246,7 @@ def _classes_section(study: StudyResult, concurring: ConcurringClasses, out: Pat
     groups, counts = study.audit.counts.groups(), study.audit.counts
     logs = list(study.results)
     truth = next(iter(study.results.values())).truth_boxes
-    rows = [
+    rows: list[list[Cell]] = [
         [
             name,
             str(groups[i]),

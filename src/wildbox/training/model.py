@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN
 
 from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
-from wildbox.detectors.faster_rcnn import resnet50_faster_rcnn, small_faster_rcnn
+from wildbox.detectors.faster_rcnn import Detector, resnet50_faster_rcnn, small_faster_rcnn
 from wildbox.errors import ConfigError
 from wildbox.training.checkpoint import Checkpoint
 from wildbox.training.config import ModelConfig, RunConfig
@@ -17,10 +16,16 @@ def build_rule(name: str, rates: Tensor) -> Rule:
     """The rule that settings call `name`; `rates` (C + 1, C + 1) is used by concurrent softmax alone."""
     if name == "concurrent-softmax":
         return ConcurrentSoftmax(rates)
-    return {"softmax": Softmax, "softmax-multihot": Softmax, "sigmoid": Sigmoid, "focal": Focal}[name]()
+    stateless: dict[str, Rule] = {
+        "softmax": Softmax(),
+        "softmax-multihot": Softmax(),
+        "sigmoid": Sigmoid(),
+        "focal": Focal(),
+    }
+    return stateless[name]
 
 
-def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> FasterRCNN:
+def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> Detector:
     """The detector of the settings, with fresh weights from torch's generator."""
     settings = {
         "classes": classes,
@@ -42,7 +47,7 @@ def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> FasterRC
     return model
 
 
-def restore_model(checkpoint: Checkpoint) -> FasterRCNN:
+def restore_model(checkpoint: Checkpoint) -> Detector:
     """The trained detector of a checkpoint, in eval mode on the CPU."""
     config = RunConfig.model_validate(checkpoint.config)
     model = build_model(config.model, classes=len(checkpoint.vocabulary), rates=checkpoint.rates)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from wildbox.annotations import Annotations, expand
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.coco import read_coco
@@ -103,12 +105,12 @@ def with_vocabulary_of(source: Source, other: Source) -> Source:
     if source.hierarchy is not None:
         raise ConfigError("training and validation must name the same class list where there is a hierarchy")
     vocabulary = other.annotations.vocabulary
-    index = [vocabulary.index(id_) for id_ in source.annotations.vocabulary.ids]
+    index = np.array([vocabulary.index(id_) for id_ in source.annotations.vocabulary.ids], np.int64)
     table, labels = source.annotations, source.annotations.image_labels
     renumbered = replace(
         table,
         vocabulary=vocabulary,
-        label=[index[i] for i in table.label],
-        image_labels=replace(labels, label=[index[i] for i in labels.label]),
+        label=index[table.label],
+        image_labels=replace(labels, label=index[labels.label]),
     )
     return replace(source, annotations=renumbered)

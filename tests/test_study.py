@@ -1,0 +1,120 @@
+"""The whole experiment on a world of a few images: files, numbers, stages that are not repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wildbox.demo import OTHERS, PAIR, draw_demo_world, world_data
+from wildbox.errors import ConfigError
+from wildbox.evaluation import EvaluationResult, evaluate
+from wildbox.formats.storage import read_detections
+from wildbox.reports.study import write_report
+from wildbox.study import StudyConfig, StudyRun, run_study
+from wildbox.training.config import ModelConfig, ScheduleConfig
+
+FOUR = ("balance_bsl_sm", "balance_bsl_csmconf", "balance_cs_sm", "balance_cs_csmconf")
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def tiny(world: Path, *, runs: tuple[StudyRun, ...] = PAIR, steps: int = 3) -> StudyConfig:
+    return StudyConfig(
+        title="tiny <world>",
+        train=world_data(world, "train"),
+        validation=world_data(world, "validation"),
+        model=ModelConfig(image_size=96, proposals=20, score_threshold=0.005),
+        schedule=ScheduleConfig(steps=steps, batch_size=2, warmup_steps=1),
+        runs=runs,
+        figure_images=2,
+        processes=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study with all the kinds of runs that the report distinguishes."""
+    folder = tmp_path_factory.mktemp("study")
+    world, _ = draw_demo_world(folder, seed=0, images=40, processes=1, progress=silent)
+    samplings = tuple(
+        r for r in OTHERS if r.name in ("sigmoid", "non-balance", "class-aware", "soft-balance")
+    )
+    write_report(
+        run_study(tiny(world, runs=PAIR + samplings), folder, progress=silent), folder, progress=silent
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_everything_is_left_in_the_folder(out: Path) -> None:
+    files = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    expected = {
+        "audit/classes.csv", "audit/confusion_pairs.csv", "audit/concurrent_rates.csv", "gains.csv", "gains.md",
+        "figures/figure1.png", "figures/figure2.png", "report.html", "summary.csv", "study.json",
+        *(f"logs/{name}.csv" for name in FOUR), *(f"detections/{name}.csv" for name in FOUR),
+        "logs/sigmoid_own.csv", "logs/non-balance_csmconf.csv",
+        *(f"runs/{run}/{name}" for run in ("softmax", "concurrent", "sigmoid")
+          for name in ("config.json", "checkpoint.pt", "log.jsonl")),
+    }  # fmt: skip
+    assert expected <= files
+    assert not [name for name in files if name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+def test_logs_are_the_evaluation_of_the_detections(out: Path) -> None:
+    config = StudyConfig.model_validate(json.loads((out / "study.json").read_text()))
+    from wildbox.training.source import load_source
+
+    truth = load_source(config.validation)
+    for name in FOUR:
+        found = read_detections(out / "detections" / f"{name}.csv", vocabulary=truth.annotations.vocabulary)
+        again = evaluate(found, truth.annotations, hierarchy=truth.hierarchy)
+        np.testing.assert_array_equal(EvaluationResult.read(out / "logs" / f"{name}.csv").ap, again.ap)
+
+
+@pytest.mark.slow
+def test_numbers_of_the_page_are_those_of_the_files(out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "tiny &lt;world&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    with (out / "summary.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["run"] for row in rows} >= {"softmax", "concurrent", "sigmoid", "non-balance"}
+    for row in rows:
+        log = {"softmax": "balance_bsl", "concurrent": "balance_cs"}.get(row["run"], row["run"])
+        scored = {"softmax": "sm", "concurrent softmax": "csmconf", "its own rule": "own"}[row["scored"]]
+        result = EvaluationResult.read(out / "logs" / f"{log}_{scored}.csv")
+        assert float(row["map"]) == pytest.approx(result.mean_ap, abs=1e-12)
+        assert f'data-value="{row["map"]}"' in page
+
+
+@pytest.mark.slow
+def test_finished_stages_are_not_repeated(out: Path) -> None:
+    config = StudyConfig.model_validate(json.loads((out / "study.json").read_text()))
+    checkpoints = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/checkpoint.pt")}
+    (out / "stages" / "run-sigmoid.json").unlink()
+    (out / "runs" / "sigmoid" / "checkpoint.pt").unlink()
+    run_study(config, out, progress=silent)
+    changed = {p.parent.name for p, time in checkpoints.items() if p.stat().st_mtime_ns != time}
+    assert changed == {"sigmoid"}
+
+
+@pytest.mark.slow
+def test_an_error_in_a_run_names_the_run(tmp_path: Path) -> None:
+    world, _ = draw_demo_world(tmp_path, seed=0, images=8, processes=1, progress=silent)
+    next((world / "train").glob("*.jpg")).write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match="the image does not open") as error:
+        run_study(tiny(world, runs=PAIR[:1], steps=8), tmp_path, progress=silent)
+    assert "softmax" in str(error.value.__notes__)
+
+
+def test_two_runs_of_one_name(tmp_path: Path) -> None:
+    config = tiny(tmp_path, runs=(PAIR[0], PAIR[0]))
+    with pytest.raises(ConfigError, match="two runs have one name"):
+        run_study(config, tmp_path, progress=silent)
