@@ -1,4 +1,4 @@
-"""Hybrid training: which lambda a step uses."""
+"""Hybrid training: the first steps see the data as it is, the last are balanced."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from wildbox.errors import ConfigError
 
 
 def hybrid_balance(step: int, *, steps: int, start: float, balance: float) -> float | None:
-    """lambda of a step, or None for non-balance: the first part sees the data as it is.
+    """lambda of a step, or None for non-balance.
 
     Args:
-        step: 0-based, of `steps`.
+        step: 0-based, of `steps`; later ones are as the last.
         start: share of the steps in [0, 1] that run non-balanced before; 0 balances all, 1 none.
         balance: lambda of the rest.
+
+    Raises:
+        ConfigError: `start` outside [0, 1].
 
     >>> [hybrid_balance(s, steps=10, start=0.6, balance=0.7) for s in (0, 5, 6, 9)]
     [None, None, 0.7, 0.7]
     """
     if not 0 <= start <= 1:
-        raise ConfigError(f"start is {start}, expected a share in [0, 1]")
-    return balance if step >= round(start * steps) and start < 1 else None
+        raise ConfigError(f"start is {start}, expected a share of the steps in [0, 1]")
+    return balance if start < 1 and step >= round(start * steps) else None

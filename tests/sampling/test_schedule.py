@@ -1,0 +1,25 @@
+"""The hybrid schedule at its ends and between."""
+
+from __future__ import annotations
+
+import pytest
+
+from wildbox.errors import ConfigError
+from wildbox.sampling import hybrid_balance
+
+
+@pytest.mark.parametrize(("start", "balanced"), [(0, 10), (0.25, 8), (0.5, 5), (0.7, 3), (0.9, 1), (1, 0)])
+def test_the_last_steps_are_balanced(start: float, balanced: int) -> None:
+    found = [hybrid_balance(step, steps=10, start=start, balance=0.7) for step in range(10)]
+    assert found == [None] * (10 - balanced) + [0.7] * balanced
+
+
+def test_steps_beyond_the_last_are_as_the_last() -> None:
+    assert hybrid_balance(99, steps=10, start=0.9, balance=0) == 0
+    assert hybrid_balance(99, steps=10, start=1, balance=0.7) is None
+
+
+@pytest.mark.parametrize("start", [-0.1, 1.1, float("nan")])
+def test_start_must_be_a_share(start: float) -> None:
+    with pytest.raises(ConfigError, match=r"expected a share of the steps in \[0, 1\]"):
+        hybrid_balance(0, steps=10, start=start, balance=0.7)

@@ -1,0 +1,57 @@
+"""What README promises, as far as a test can try it without network."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from wildbox.cli import app
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.sub(r"\\\n\s*", "", README)
+
+
+def test_the_two_commands_set_up_everything() -> None:
+    lines = [line.strip() for line in README.splitlines() if line.strip().startswith("python3 -m venv")]
+    assert len(lines) == 2
+    assert lines[0].endswith(".venv/bin/wildbox demo --out out/demo")
+    assert lines[1].endswith(".venv/bin/python -m pytest")
+    assert all("pip install" in line for line in lines)
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (wildbox .*)$", COMMANDS, flags=re.MULTILINE))
+def test_options_of_shown_commands_exist(line: str) -> None:
+    words = shlex.split(line)
+    shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, words[1]
+    for word in words[2:]:
+        if word.startswith("--"):
+            assert word in shown.output, f"{words[1]} {word}"
+
+
+def test_named_commands_exist() -> None:
+    named = re.search(r"lists the rest: (.*?)\.", README, flags=re.DOTALL)
+    assert named is not None
+    existing = set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"`(\w+)`", named[1])) <= existing
+
+
+def test_imports_of_shown_code_work() -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        for node in ast.parse(block).body:
+            if isinstance(node, ast.ImportFrom):
+                exec(compile(ast.Module([node], []), "README.md", "exec"), {})
+
+
+def test_files_that_readme_links_exist() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(r"wildbox study (\S+)", README)
+    assert links
+    for link in links:
+        assert (REPOSITORY / link).exists(), link
