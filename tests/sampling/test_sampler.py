@@ -94,7 +94,7 @@ def test_state_of_one_rank_resumes_all(world: int) -> None:
             sampler(balance=0.7, length=None, rank=rank, world_size=world, seed=1) for rank in range(world)
         ]
 
-    steps, more = BLOCK // world, 5
+    steps, more = BLOCK // world + 1, 5
     whole = [list(islice(shard, steps + more)) for shard in shards()]
     running = shards()
     for shard in running:

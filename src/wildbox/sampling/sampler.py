@@ -98,8 +98,9 @@ class BalancedSampler(Sampler[int]):
             by_balance[self._balance] = list(range(start, stop))
         images = np.empty(stop - start, np.int64)
         for balance, listed in by_balance.items():
-            n = np.array(listed, np.int64)
-            images[n - start] = self._in_passes(n) if balance is None else self._balanced(n, balance)
+            numbers = np.array(listed, np.int64)
+            chosen = self._in_passes(numbers) if balance is None else self._balanced(numbers, balance)
+            images[numbers - start] = chosen
         return images
 
     def start_at(self, draw: int) -> None:
@@ -154,7 +155,7 @@ class BalancedSampler(Sampler[int]):
             uniform[inside] = self._generator(DRAW, block).random((BLOCK, 2))[n[inside] % BLOCK]
         label = np.searchsorted(cumulative, uniform[:, 0], side="right")
         place = (uniform[:, 1] * self.images_per_class[label]).astype(np.int64)
-        return self._images_of[self._first[label] + place]
+        return np.asarray(self._images_of[self._first[label] + place])
 
     def _in_passes(self, n: NDArray[np.int64]) -> NDArray[np.int64]:
         images = np.empty(len(n), np.int64)
