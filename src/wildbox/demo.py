@@ -39,14 +39,14 @@ def world_data(world: Path, split: str) -> DataConfig:
 
 
 def demo_config(world: Path, *, seed: int, runs: tuple[StudyRun, ...] = PAIR, size: int = 160) -> StudyConfig:
-    """The study of the glyph world: 1,200 steps of 8 images a run."""
+    """The study of the glyph world: 1,000 steps of 8 images a run."""
     return StudyConfig(
         title="The glyph world",
         train=world_data(world, "train"),
         validation=world_data(world, "validation"),
         model=ModelConfig(image_size=size),
         sampling=SamplingConfig(balance=0.7, hybrid_start=0.6),
-        schedule=ScheduleConfig(steps=1200),
+        schedule=ScheduleConfig(steps=1000),
         runs=runs,
         seed=seed,
     )
