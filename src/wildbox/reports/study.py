@@ -159,10 +159,11 @@ def _four_section(study: StudyResult, concurring: ConcurringClasses, out: Path) 
         values = {(t, s): _mean(study.results[log].ap[members]) for t, s, log in combinations}
         if not all(np.isnan(v) for v in values.values()):
             tables.append(combinations_table(values, note=note))
-    columns = {f"{t} / {s}": log for t, s, log in combinations}
+    # a panel is too narrow for both names in full
+    columns = {f"{t} / {s}".replace("concurrent softmax", "concurrent"): log for t, s, log in combinations}
     path = out / "figures" / "figure1.png"
     _figure(study, columns, concurring.every, out, path)
-    caption = "Columns: trained with / scored with. Detections with a score of at least 0.5."
+    caption = "Columns: trained with / scored with softmax or concurrent softmax. Scores of at least 0.5."
     return Section(
         "Trained with, scored with",
         "Softmax makes the true labels of one object compete; concurrent softmax removes that competition "
@@ -193,7 +194,7 @@ def _gains_section(study: StudyResult, concurring: ConcurringClasses, out: Path)
     path = out / "figures" / "gains.png"
     gain_dots(rows, path, without="softmax", with_="concurrent softmax")
     return Section(
-        "Gain per class that concurs with another",
+        "Gain per concurring class",
         "Without: softmax in training and scoring. With: concurrent softmax in both.",
         [gains_table(rows)],
         [Picture(path, "AP of each concurring class without and with concurrent softmax")],
