@@ -1,9 +1,10 @@
 """What each rule and sampling gains on the glyph world: mean and spread over seeds.
 
     python benchmarks/glyph_study.py --out DIR [--seeds 3] [--runs softmax,concurrent,...]
+    python benchmarks/glyph_study.py --out DIR --name many_classes --classes 200
 
 Each seed draws its own world and starts its own weights. Finished runs are not repeated. Writes
-`benchmarks/results/glyph_study.csv`: for each run and scoring the mean over seeds and the standard deviation (n - 1)
+`benchmarks/results/NAME.csv`: for each run and scoring the mean over seeds and the standard deviation (n - 1)
 of the means of AP at IoU 0.5 by the Open Images Challenge protocol.
 """
 
@@ -17,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from wildbox.demo import OTHERS, PAIR, demo_config, draw_demo_world
+from wildbox.glyphs import GlyphWorld
 from wildbox.reports.study import write_report
 from wildbox.study import run_study
 
@@ -59,18 +61,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--name", default="glyph_study", help="of the results file")
+    parser.add_argument("--classes", type=int, default=GlyphWorld.classes, help="leaf classes")
+    parser.add_argument("--imbalance", type=float, default=GlyphWorld.imbalance, help="of the training set")
+    parser.add_argument("--vague", type=float, default=GlyphWorld.vague, help="share of parent-only labels")
     parser.add_argument("--runs", default=",".join(every), help="names, separated by commas")
     arguments = parser.parse_args()
     runs = tuple(every[name] for name in arguments.runs.split(","))
     folders = []
     for seed in range(arguments.seeds):
         out = arguments.out / f"seed-{seed}"
-        world, settings = draw_demo_world(out, seed=seed, images=None, processes=2, progress=quiet)
+        settings = GlyphWorld(
+            seed=seed, classes=arguments.classes, imbalance=arguments.imbalance, vague=arguments.vague
+        )
+        world = draw_demo_world(out, settings, processes=2, progress=quiet)
         config = demo_config(world, seed=seed, runs=runs, size=settings.size)
         write_report(run_study(config, out, progress=quiet), out, progress=quiet)
         folders.append(out)
     RESULTS.mkdir(exist_ok=True)
-    summarise(folders, RESULTS / "glyph_study.csv")
+    summarise(folders, RESULTS / f"{arguments.name}.csv")
 
 
 if __name__ == "__main__":

@@ -52,11 +52,8 @@ def demo_config(world: Path, *, seed: int, runs: tuple[StudyRun, ...] = PAIR, si
     )
 
 
-def draw_demo_world(
-    out: Path, *, seed: int, images: int | None, processes: int, progress: Progress
-) -> tuple[Path, GlyphWorld]:
-    """Draw the world into `out/world`, unless it is there already."""
-    settings = GlyphWorld(seed=seed) if images is None else GlyphWorld(seed=seed, images=images)
+def draw_demo_world(out: Path, settings: GlyphWorld, *, processes: int, progress: Progress) -> Path:
+    """Draw the world into `out/world`, unless it is there already; that folder."""
     world, stages = out / "world", Stages(out / "stages")
     total = settings.images + settings.validation_images
     if stages.done("world", repr(settings)):
@@ -69,4 +66,4 @@ def draw_demo_world(
                 processes=processes,
                 progress=lambda done, of: progress("draw", done, of),
             )
-    return world, settings
+    return world
