@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent (set WILDBOX_DATA)")
     return folder
+
+
+# the first call of a compiled loop takes as long as its compiler; nothing here is a test of time
+settings.register_profile("wildbox", deadline=None)
+settings.load_profile("wildbox")

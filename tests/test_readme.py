@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -55,3 +56,21 @@ def test_files_that_readme_links_exist() -> None:
     assert links
     for link in links:
         assert (REPOSITORY / link).exists(), link
+
+
+def test_numbers_shown_are_those_measured() -> None:
+    """Each row of a results table is the row of the CSV file that the line above the table names."""
+    shown = re.findall(r"`(benchmarks/results/\w+\.csv)`.*?\n\n(\|.*?)\n\n", README, flags=re.DOTALL)
+    assert shown
+    for name, table in shown:
+        with (REPOSITORY / name).open(encoding="utf-8", newline="") as stream:
+            measured = {(row["run"], row["scored"]): row for row in csv.DictReader(stream)}
+        header, _, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+        )
+        for run, scored, *cells in rows:
+            for measure, cell in zip(header[2:], cells, strict=True):
+                row = measured[run, scored]
+                column = "map" if measure == "all" else f"map_{measure.replace('-', '_')}"
+                spread = f" ± {float(row[column + '_sd']):.3f}" if column + "_sd" in row else ""
+                assert cell == f"{float(row[column]):.3f}{spread}", (name, run, scored, measure)
