@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 def main() -> None:
     """Run a command; an error that the user can mend is one line and exit status 2."""
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: clean up, say how to go on
     try:
         app()
     except WildboxError as error:
@@ -58,6 +60,10 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("interrupted; start the same command again to go on")
         sys.exit(130)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -26,7 +26,7 @@ from wildbox.classification import ConcurrentSoftmax, Softmax
 from wildbox.detectors.dataset import DetectionDataset, Sample, collate
 from wildbox.detectors.inference import predict
 from wildbox.detectors.roi_heads import Scoring
-from wildbox.errors import ConfigError
+from wildbox.errors import ConfigError, WildboxError
 from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.labels.audit import LabelAudit, audit
@@ -210,7 +210,7 @@ def _train_all(config: StudyConfig, out: Path, stages: Stages, progress: Progres
     # spawn: a forked torch hangs in its thread pools
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(config.processes, len(waiting)), mp_context=context) as pool:
-        jobs = {run.name: pool.submit(_train_and_predict, config, run, out) for run in waiting}
+        jobs = {run.name: pool.submit(_train_and_predict, config, run, out, os.getpid()) for run in waiting}
         try:
             _follow(jobs, out, steps, progress)
         except BaseException:
@@ -249,12 +249,20 @@ def _origin(config: StudyConfig, run: StudyRun) -> str:
     return config.run_config(run).model_dump_json() + config.validation.model_dump_json() + str(stamps)
 
 
-def _train_and_predict(config: StudyConfig, run: StudyRun, out: Path) -> None:
-    """One run, in a process of its own."""
+def _train_and_predict(config: StudyConfig, run: StudyRun, out: Path, parent: int) -> None:
+    """One run, in a process of its own, which ends with the process that started it."""
+
+    def stop_without_parent(*_: object) -> None:
+        # a killed study must not leave runs behind that write beside those of the next start
+        if os.getppid() != parent:
+            raise WildboxError("the study that started this run is gone")
+
     stages = Stages(out / "stages")
     with stages.recorded(f"run-{run.name}", _origin(config, run)):
         training, validation = load_both(config, out, progress=lambda *_: None)
-        checkpoint = train(config.run_config(run), out / "runs" / run.name, source=training)
+        checkpoint = train(
+            config.run_config(run), out / "runs" / run.name, source=training, progress=stop_without_parent
+        )
         predict_checkpoint(checkpoint, validation, run=run, out=out / "detections")
 
 
