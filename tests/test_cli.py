@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,18 @@ def test_missing_files_are_named(folder: Path) -> None:
     assert "none.csv" in wildbox("audit", "none.csv", "--out", "never", cwd=folder, status=2)
     assert "none.toml" in wildbox("study", "none.toml", "--out", "never", cwd=folder, status=2)
     assert "none.pt" in wildbox("predict", "none.pt", "world/train", "--out", "x.csv", cwd=folder, status=2)
+
+
+def test_a_terminated_command_says_how_to_go_on(tmp_path: Path) -> None:
+    arguments = ("glyphs", "--out", "world", "--images", "100000", "--processes", "1")
+    command = [sys.executable, "-m", "wildbox.cli", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob("world/train/*.jpg")):
+            assert running.poll() is None
+            time.sleep(0.1)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "start the same command again" in said
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.glob("world/*-bbox.csv"))

@@ -52,7 +52,9 @@ def test_imports_of_shown_code_work() -> None:
 
 
 def test_files_that_readme_links_exist() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(r"wildbox study ([\w/]+\.toml)", README)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(
+        r"wildbox study ([\w/]+\.toml)", README
+    )
     assert links
     for link in links:
         assert (REPOSITORY / link).exists(), link

@@ -57,9 +57,6 @@ def main() -> None:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         console.print(f"[bold red]error:[/] {error}{notes}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted; start the same command again to go on")
-        sys.exit(130)
 
 
 def _interrupt(*_: object) -> None:
@@ -83,7 +80,12 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        yield show
+        try:
+            yield show
+        except KeyboardInterrupt:
+            # here and not in main: typer would answer it first, with "Aborted"
+            console.print("interrupted; start the same command again to go on")
+            raise typer.Exit(130) from None
 
 
 def _read_truth(
