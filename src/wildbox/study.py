@@ -28,6 +28,7 @@ from wildbox.detectors.inference import predict
 from wildbox.detectors.roi_heads import Scoring
 from wildbox.errors import ConfigError, WildboxError
 from wildbox.evaluation import EvaluationResult, evaluate
+from wildbox.formats.files import write_json
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.labels.audit import LabelAudit, audit
 from wildbox.training.checkpoint import load_checkpoint
@@ -142,9 +143,7 @@ class Stages:
         began = time.perf_counter()
         yield
         marker = {"made_from": _digest(made_from), "seconds": round(time.perf_counter() - began, 1)}
-        temporary = self.folder / f"{name}.json.tmp"
-        temporary.write_text(json.dumps(marker) + "\n")
-        os.replace(temporary, self.folder / f"{name}.json")
+        write_json(marker, self.folder / f"{name}.json")
 
     def seconds(self) -> dict[str, float]:
         """Wall time of each finished stage."""

@@ -6,7 +6,6 @@ Letters: C classes.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from wildbox.annotations import Floats, Ints
 from wildbox.errors import InputError
+from wildbox.formats.files import write_csv
 from wildbox.vocabulary import Vocabulary
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
@@ -72,7 +72,7 @@ class EvaluationResult:
         """Write the log: class_id,class_name,ap,truth_boxes,detections; ap empty where there is no truth."""
         columns = (self.ap.tolist(), self.truth_boxes.tolist(), self.detections.tolist())
         rows = zip(self.vocabulary.ids, self.vocabulary.names, *columns, strict=True)
-        _write_csv(
+        write_csv(
             path, COLUMNS, ((id_, name, _number(ap), boxes, found) for id_, name, ap, boxes, found in rows)
         )
 
@@ -139,7 +139,7 @@ def gains(
 def write_gains(rows: Sequence[Gain], path: str | Path) -> None:
     """Write gains as CSV: class_id,class_name,ap_without,ap_with,gain."""
     values = ((row.class_id, row.class_name, row.without, row.with_, row.gain) for row in rows)
-    _write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
+    write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
 
 
 def compare_results(names: Sequence[str], results: Sequence[EvaluationResult], path: str | Path) -> None:
@@ -162,7 +162,7 @@ def compare_results(names: Sequence[str], results: Sequence[EvaluationResult], p
     index = results[0].vocabulary.index
     rows = gains(results[0], results[-1], classes=[results[0].vocabulary.ids[c] for c in complete])
     header = ("class_id", "class_name", *(f"ap_{name}" for name in names), "gain")
-    _write_csv(
+    write_csv(
         path,
         header,
         ((row.class_id, row.class_name, *ap[:, index(row.class_id)].tolist(), row.gain) for row in rows),
@@ -187,13 +187,3 @@ def _parse(row: dict[str, str], path: str | Path, line: int) -> tuple[str, str, 
     if ap < 0 or ap > 1 or boxes < 0 or found < 0:
         raise InputError(f"ap {ap}, {boxes} boxes, {found} detections: out of range", path=path, line=line)
     return row["class_id"], row["class_name"], ap, boxes, found
-
-
-def _write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Under a temporary name first, so that an interruption leaves no half a file."""
-    temporary = Path(f"{path}.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(temporary, path)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import Annotations
 from wildbox.boxes import areas
 from wildbox.errors import InputError
+from wildbox.formats.files import whole_file, write_csv
 from wildbox.labels.concurrency import (
     Concurrency,
     ConcurrentRates,
@@ -26,7 +26,6 @@ from wildbox.labels.concurrency import (
     concurrent_rates,
     confusion_pairs,
     count_concurrency,
-    write_table,
 )
 from wildbox.labels.counts import ClassCounts, count_classes, distinct
 from wildbox.labels.objects import same_object_pairs
@@ -135,7 +134,7 @@ class LabelAudit:
         folder.mkdir(parents=True, exist_ok=True)
         ids, names = self.vocabulary.ids, self.vocabulary.names
         columns = (ids, names, self.counts.boxes.tolist(), self.counts.images.tolist(), self.counts.groups())
-        write_table(folder / "classes.csv", CLASS_COLUMNS, zip(*columns, strict=True))
+        write_csv(folder / "classes.csv", CLASS_COLUMNS, zip(*columns, strict=True))
         rows = (
             (
                 *(ids[pair.source], ids[pair.confusion], names[pair.source], names[pair.confusion]),
@@ -144,12 +143,11 @@ class LabelAudit:
             )
             for pair in self.pairs
         )
-        write_table(folder / "confusion_pairs.csv", PAIR_COLUMNS, rows)
+        write_csv(folder / "confusion_pairs.csv", PAIR_COLUMNS, rows)
         self.rates.write(folder / "concurrent_rates.csv")
-        temporary = folder / ".summary.json.tmp"
         numbers = {name: None if math.isnan(number) else number for name, number in self.summary().items()}
-        temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "summary.json")
+        with whole_file(folder / "summary.json") as temporary:
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 CLASS_COLUMNS = ("class_id", "class_name", "boxes", "images", "group")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError, InputError
+from wildbox.formats.files import write_csv
 from wildbox.labels.counts import distinct
 from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -159,7 +158,7 @@ class ConcurrentRates:
             (ids[i], ids[j], float(self.values[i, j]), int(self.boxes[i]), int(self.matched[i, j]))
             for i, j in np.argwhere(self.values > 0)
         )
-        write_table(path, RATE_COLUMNS, rows)
+        write_csv(path, RATE_COLUMNS, rows)
 
     @classmethod
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> ConcurrentRates:
@@ -213,17 +212,6 @@ def _parsed(row: dict[str, str], vocabulary: Vocabulary) -> tuple[int, int, floa
     if not 0 <= both <= support:
         raise InputError(f"{both} matched of {support} boxes, expected 0 <= matched <= boxes")
     return i, j, rate, support, both
-
-
-def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A CSV file with header, written under another name first: it is there whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def concurrent_rates(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+
+from wildbox.formats.files import whole_file
 
 Colour = tuple[float, float, float]
 """Red, green, blue in [0, 1]."""
@@ -89,10 +90,8 @@ class Canvas:
 
     def save(self, path: str | Path) -> None:
         """Write the PNG under a temporary name, then move it to `path`; the same picture, the same bytes."""
-        temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(temporary, format="png", metadata={"Software": None})
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            self.figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 class Legend:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wildbox.errors import InputError
+from wildbox.formats.files import whole_file
 from wildbox.reports.tables import Cell, Table, is_number, show
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -60,10 +60,8 @@ def write_page(path: str | Path, *, title: str, sections: Sequence[Section], lea
     )
     environment.globals.update(show=show, full=_full, is_number=is_number, embedded=_embedded)
     html = environment.get_template("report.html.j2").render(title=title, lead=lead, sections=sections)
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
 
 
 def _full(cell: Cell) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from wildbox.detections import Detections
 from wildbox.detectors.dataset import image_path, load_image
 from wildbox.evaluation.result import Gain, gains, write_gains
+from wildbox.formats.files import whole_file
 from wildbox.formats.storage import read_detections
 from wildbox.labels.audit import LabelAudit
 from wildbox.reports.charts import gain_dots, imbalance_curve, rates_matrix
@@ -72,8 +72,7 @@ def write_report(study: StudyResult, out: str | Path, *, progress: Progress) -> 
 def _write_summary(study: StudyResult, concurring: ConcurringClasses, path: Path) -> None:
     """One row a log: means of AP over groups of classes; empty where a group has no class with truth."""
     groups = study.audit.counts.groups()
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(SUMMARY)
         for run in study.config.runs:
@@ -91,7 +90,6 @@ def _write_summary(study: StudyResult, concurring: ConcurringClasses, path: Path
                 writer.writerow(
                     [run.name, run.rule, sampling.balance, sampling.hybrid_start, SCORED[scoring], *shown]
                 )
-    os.replace(temporary, path)
 
 
 def _mean(ap: NDArray[np.float64]) -> float:
@@ -188,9 +186,8 @@ def _gains_section(study: StudyResult, concurring: ConcurringClasses, out: Path)
     if not rows:
         return None
     write_gains(rows, out / "gains.csv")
-    temporary = out / "gains.md.tmp"
-    temporary.write_text(gains_markdown(rows), encoding="utf-8")
-    os.replace(temporary, out / "gains.md")
+    with whole_file(out / "gains.md") as temporary:
+        temporary.write_text(gains_markdown(rows), encoding="utf-8")
     path = out / "figures" / "gains.png"
     gain_dots(rows, path, without="softmax", with_="concurrent softmax")
     return Section(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wildbox.errors import InputError
+from wildbox.formats.files import whole_file
 from wildbox.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -48,9 +48,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "optimizer": checkpoint.optimizer,
         "random_state": checkpoint.random_state,
     }
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wildbox.errors import ConfigError
+from wildbox.formats.files import whole_file
 
 RuleName = Literal["softmax", "softmax-multihot", "concurrent-softmax", "sigmoid", "focal"]
 Positive = Annotated[int, Field(gt=0)]
@@ -153,9 +153,8 @@ def parse_config(raw: object, table: type[Table], *, source: str | Path = "setti
 
 def write_config(config: Settings, path: Path) -> None:
     """The resolved settings as JSON, paths absolute; `read_config` reads it back."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _rooted(value: object, folder: Path) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 from wildbox.annotations import Annotations
 from wildbox.detectors.dataset import DetectionDataset, Sample, collate
 from wildbox.errors import ConfigError, WildboxError
+from wildbox.formats.files import whole_file
 from wildbox.labels.concurrency import concurrent_rates, count_concurrency
 from wildbox.labels.objects import object_labels
 from wildbox.sampling.sampler import BalancedSampler
@@ -229,7 +229,6 @@ def _truncated_log(path: Path, step: int) -> Path:
     """The log without lines of steps that a resumed run will do again."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     return path
