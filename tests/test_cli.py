@@ -43,8 +43,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_audit(folder: Path) -> None:
-    said = wildbox("audit", "world/train-annotations-bbox.csv", *WORLD, "--out", "audit", cwd=folder)
+    (folder / "published.csv").write_text(
+        "source,confusion,source_boxes,confusion_boxes\nBlack sun,Weather,10,4\n"
+    )
+    labels = ("--image-labels", "world/train-annotations-human-imagelabels.csv")
+    more = (*WORLD, *labels, "--images", "world/train", "--compare", "published.csv", "--no-group-of")
+    said = wildbox("audit", "world/train-annotations-bbox.csv", *more, "--out", "audit", cwd=folder)
     assert "30 images" in said
+    assert "| Black sun | Weather | 10 |" in said
+    assert "data:image/jpeg" in (folder / "audit" / "report.html").read_text(encoding="utf-8")
     assert header(folder / "audit" / "confusion_pairs.csv") == [
         "source", "confusion", "source_name", "confusion_name",
         "source_boxes", "confusion_boxes", "ratio", "related", "unexplained",

@@ -107,26 +107,49 @@ def _read_truth(
 def audit(
     boxes: Boxes,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the CSVs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the CSVs.")],
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
+    image_labels: Annotated[
+        Path | None, typer.Option(help="Verified image labels CSV: finds boxes of what is verified absent.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images: the page shows crops.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Published pairs CSV: source,confusion,source_boxes,confusion_boxes.")
+    ] = None,
     iou: Annotated[float, typer.Option(help="Two boxes mark one object above this IoU (strict).")] = 0.9,
     min_ratio: Annotated[float, typer.Option(help="Pairs and rates are kept above this share.")] = 0.1,
+    group_of: Annotated[bool, typer.Option(help="Count group-of boxes like the others.")] = True,
+    examples: Annotated[int, typer.Option(help="Boxes to keep as examples of each label set.")] = 4,
 ) -> None:
-    """Tell imbalance, confusion pairs and concurrent rates of annotations.
+    """Tell what is wrong with labels: imbalance, confusion pairs, concurrent rates, suspected errors.
 
-    Writes classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json into --out. Boxes are counted
-    as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its ancestors.
+    Boxes are counted as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its
+    ancestors. Writes report.html and CSVs into --out, summary.json last.
     """
     from wildbox.labels.audit import audit as run_audit
     from wildbox.labels.files import write_audit
+    from wildbox.labels.published import compare_published, read_published, write_compared
+    from wildbox.reports.audit import write_audit_page
+    from wildbox.reports.crops import images_of
+    from wildbox.reports.tables import csv_table, markdown_table
 
-    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
-    found = run_audit(truth, hierarchy=tree, iou=iou, min_ratio=min_ratio)
+    published = None if compare is None else read_published(compare)
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+    found = run_audit(
+        truth, hierarchy=tree, iou=iou, min_ratio=min_ratio, include_group_of=group_of, examples=examples
+    )
+    table = None
+    if published is not None:
+        write_compared(compare_published(found, published), out / "published.csv")
+        table = csv_table(out / "published.csv", note=f"Pairs of {compare} beside ours; en dash: not known.")
+        console.print(markdown_table(table.header, table.rows), markup=False, highlight=False, soft_wrap=True)
+    source = None if images is None else images_of(truth, images)
+    write_audit_page(found, out / "report.html", title=boxes.name, images=source, published=table)
     write_audit(found, out)
     console.print(
         f"{len(truth.image_ids):,} images, {len(truth):,} boxes, {len(truth.vocabulary):,} classes; "
-        f"{len(found.pairs):,} confusion pairs; written to {out}/"
+        f"{len(found.pairs):,} confusion pairs; open {out}/report.html"
     )
 
 
