@@ -64,11 +64,12 @@ def images_by_class(
         image = int(np.searchsorted(start, entry, side="right")) - 1
         expected = "at least 0" if classes is None else f"0..{limit - 1}"
         raise InputError(f"labels: entry {entry} (image {image}) is {label[entry]}, expected {expected}")
-    first = np.zeros(limit + 1, np.int64)
-    _count(start, label, first[1:])
-    np.cumsum(first, out=first)
+    counts = np.zeros(limit, np.int64)
+    _place(start, label, counts, np.empty(0, np.int32))
+    first = np.concatenate([[0], np.cumsum(counts)])
     images = np.empty(first[-1], np.int32)
-    _place(start, label, first[:-1].copy(), images)
+    if len(images):
+        _place(start, label, first[:-1].copy(), images)
     return first, images
 
 
@@ -80,24 +81,17 @@ def _integers(values: ArrayLike, name: str) -> Ints:
 
 
 @numba.njit(cache=True)
-def _count(start: Ints, label: Ints, counts: NDArray[np.int64]) -> None:
-    """Add to counts (C,) how many images hold each class."""
-    last = np.full(len(counts), -1, np.int64)  # the image that a class was met in last
-    for image in range(len(start) - 1):
-        for entry in range(start[image], start[image + 1]):
-            if last[label[entry]] != image:
-                last[label[entry]] = image
-                counts[label[entry]] += 1
-
-
-@numba.njit(cache=True)
 def _place(start: Ints, label: Ints, free: NDArray[np.int64], images: NDArray[np.int32]) -> None:
-    """Write each image behind the others of its classes; free (C,) is the next free place of each class."""
-    last = np.full(len(free), -1, np.int64)
+    """Write each image behind the others of its classes, or, where `images` is empty, count them alone.
+
+    One function for both, so that it is compiled once. free (C,) is the next free place of each class.
+    """
+    last = np.full(len(free), -1, np.int64)  # the image that a class was met in last: a repeat counts once
     for image in range(len(start) - 1):
         for entry in range(start[image], start[image + 1]):
             held = label[entry]
             if last[held] != image:
                 last[held] = image
-                images[free[held]] = image
+                if len(images):
+                    images[free[held]] = image
                 free[held] += 1
