@@ -40,7 +40,6 @@ FLOORS = (
 ALLOWED = {
     "torch": {"sampling", "classification", "detectors", "adapters", "training", "study", "cli"},
     "torchvision": {"detectors", "adapters"},
-    "transformers": {"adapters"},
     "matplotlib": {"reports", "glyphs"},
     "jinja2": {"reports"},
     "polars": {"formats", "reports"},
