@@ -78,6 +78,29 @@ def with_background(multi_hot: Tensor) -> Tensor:
     return torch.cat([members, ~members.any(dim=1, keepdim=True)], dim=1)
 
 
+def own_labels(labels: Tensor, *, classes: int, implied: Tensor | None = None) -> Tensor:
+    """One label a proposal as a row of labels.
+
+    Args:
+        labels: (P,) int64 in 0..C, C is the background.
+        classes: C.
+        implied: (C, C) bool, the classes (columns) that each class (row) also is, such as its ancestors.
+
+    Returns:
+        (P, C + 1) bool.
+
+    >>> own_labels(torch.tensor([0, 2]), classes=2, implied=torch.tensor([[0, 1], [0, 0]])).long().tolist()
+    [[1, 1, 0], [0, 0, 1]]
+    """
+    check_labels(labels, first=0, last=classes)
+    sets = torch.eye(classes + 1, dtype=torch.bool, device=labels.device)
+    if implied is not None:
+        if implied.shape != (classes, classes):
+            raise InputError(f"implied: expected ({classes}, {classes}), got {tuple(implied.shape)}")
+        sets[:classes, :classes] |= implied.bool().to(labels.device)
+    return sets[labels]
+
+
 def check_labels(labels: Tensor, *, first: int, last: int) -> None:
     """`InputError` where a label (n,) lies outside first..last."""
     if (outside := (labels < first) | (labels > last)).any():
