@@ -47,9 +47,10 @@ def test_audit(folder: Path) -> None:
     assert "30 images" in said
     assert header(folder / "audit" / "confusion_pairs.csv") == [
         "source", "confusion", "source_name", "confusion_name",
-        "source_boxes", "confusion_boxes", "ratio", "related",
+        "source_boxes", "confusion_boxes", "ratio", "related", "unexplained",
     ]  # fmt: skip
-    assert header(folder / "audit" / "concurrent_rates.csv") == ["class", "other", "rate", "boxes", "matched"]
+    rates = header(folder / "audit" / "concurrent_rates.csv")
+    assert rates == ["class", "other", "rate", "boxes", "matched", "lower", "upper"]
 
 
 def test_lambda(folder: Path) -> None:

@@ -120,10 +120,11 @@ def audit(
     as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its ancestors.
     """
     from wildbox.labels.audit import audit as run_audit
+    from wildbox.labels.files import write_audit
 
     truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
     found = run_audit(truth, hierarchy=tree, iou=iou, min_ratio=min_ratio)
-    found.write(out)
+    write_audit(found, out)
     console.print(
         f"{len(truth.image_ids):,} images, {len(truth):,} boxes, {len(truth.vocabulary):,} classes; "
         f"{len(found.pairs):,} confusion pairs; written to {out}/"
