@@ -60,6 +60,28 @@ def test_audit(folder: Path) -> None:
     assert rates == ["class", "other", "rate", "boxes", "matched", "lower", "upper"]
 
 
+def test_lambda(folder: Path) -> None:
+    boxes = "world/train-annotations-bbox.csv"
+    tried = ("--balance", "1", "--balance", "0.2", "--max-repeats", "8", "--rarest", "2")
+    said = wildbox("lambda", boxes, *WORLD, "--draws", "120", *tried, "--out", "lambda.csv", cwd=folder)
+    assert "all 30 images" in said
+    assert "largest lambda" in said
+    with (folder / "lambda.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [*dict.fromkeys(row["lambda"] for row in rows)] == ["none", "0.2", "1"]
+    assert all(float(row["repeats"]) == 4 for row in rows if row["lambda"] == "none" and row["images"] != "0")
+    # the classes of one image each are seen at lambda 1 as often as class-aware sampling draws them, or more
+    occurring = sum(row["images"] != "0" for row in rows) / 3
+    rare = [row for row in rows if row["lambda"] == "1" and row["images"] == "1"]
+    assert rare
+    for row in rare:
+        assert float(row["seen"]) >= 120 / occurring - 1e-3
+        assert row["marked"] == str(int(float(row["seen"]) > 8))
+    wrong = ("lambda", boxes, *WORLD, "--draws", "120", "--balance", "-1", "--out", "never.csv")
+    assert "balance (lambda) is -1.0, expected" in wildbox(*wrong, cwd=folder, status=2)
+    assert not (folder / "never.csv").exists()
+
+
 def test_split(folder: Path) -> None:
     boxes = "world/train-annotations-bbox.csv"
     wildbox("split", boxes, "--train", "10", "--val", "5", "--out", "lists", cwd=folder)

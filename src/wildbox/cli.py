@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table as RichTable
 
 from wildbox.errors import ConfigError, InputWarning, WildboxError
 
@@ -174,6 +175,56 @@ def split(
     ):
         write_image_list(out / f"{name}.txt", [truth.image_ids[i] for i in indices])
         console.print(f"{len(indices):,} images in {out / name}.txt")
+
+
+@app.command("lambda")
+def choose_lambda(
+    boxes: Boxes,
+    *,
+    draws: Annotated[int, typer.Option(help="Of images in the training: steps times batch size.")],
+    out: Annotated[Path, typer.Option(help="CSV: how often each class is seen at each lambda.")],
+    balance: Annotated[
+        list[float] | None,
+        typer.Option(help="A lambda to try; several times for several. Default: 0, 0.25, 0.5, 0.7, 0.85, 1."),
+    ] = None,
+    max_repeats: Annotated[float, typer.Option(help="Mark where images repeat more often than this.")] = 20.0,
+    rarest: Annotated[int, typer.Option(help="Classes shown, the rarest first; the CSV has all.")] = 10,
+    classes: Classes = None,
+    hierarchy: HierarchyFile = None,
+) -> None:
+    """Choose lambda: how often a training would see each class and each image, for a range of lambda.
+
+    Expected numbers of soft-balance throughout a training; "none" is non-balance. With a hierarchy an image holds
+    the ancestors of its classes too, as in training.
+    """
+    from wildbox.annotations import expand
+    from wildbox.sampling import exposure, largest_balance
+    from wildbox.sampling.exposure import by_balance, of_rarest, write_exposures
+
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
+    truth = truth if tree is None else expand(truth, tree)
+    settings = {"draws": draws, "max_repeats": max_repeats, "classes": len(truth.vocabulary)}
+    found = [
+        exposure(truth.offsets, truth.label, balance=b, **settings)  # type: ignore[arg-type]
+        for b in (None, *sorted(balance or (0, 0.25, 0.5, 0.7, 0.85, 1)))
+    ]
+    write_exposures(out, found, truth.vocabulary)
+    for title, (header, rows) in {
+        "times an image of the class is drawn, on average (! more than --max-repeats)": of_rarest(
+            found, truth.vocabulary, rarest
+        ),
+        f"all {len(truth.image_ids):,} images": by_balance(found),
+    }.items():
+        table = RichTable(*header, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    best = largest_balance(found)
+    console.print(
+        f"largest lambda of these at which no class's images repeat more than {max_repeats:g} times on average: "
+        f"{'none' if best is None else f'{best:g}'}; each class at each lambda in {out}",
+        soft_wrap=True,
+    )
 
 
 @app.command()
