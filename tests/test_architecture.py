@@ -26,7 +26,7 @@ FLOORS = (
     ("detections",),
     ("formats",),
     ("splits",),
-    ("labels", "evaluation", "glyphs"),
+    ("labels", "evaluation", "ensembling", "glyphs"),
     ("sampling", "classification"),
     ("detectors",),
     ("training",),
