@@ -120,9 +120,10 @@ def _decay(groups, first, last, boxes, sigma, iou, score):  # type: ignore[no-un
                     best = d
             taken[best - start] = True
             for d in range(begin, end):
-                if not taken[d - start]:
-                    share = overlap(boxes, best, boxes, d)
-                    if iou < 0:
-                        score[d] *= math.exp(-share * share / sigma)
-                    elif share > iou:
-                        score[d] *= 1 - share
+                if taken[d - start]:
+                    continue
+                share = overlap(boxes, best, boxes, d)
+                if iou < 0 and share > 0:
+                    score[d] *= math.exp(-share * share / sigma)
+                elif 0 <= iou < share:
+                    score[d] *= 1 - share
