@@ -176,7 +176,7 @@ def test_agreement_raises_a_score() -> None:
 
 def test_boxes_are_averaged_by_weighted_score() -> None:
     a, b = model_of([(0, 0, 0.8, UNIT)]), model_of([(0, 0, 0.4, (0.0, 0.0, 0.8, 1.0))])
-    found = weighted_boxes_fusion([a, b], weights=[[1, 1, 1], [0.5, 1, 1]])
+    found = weighted_boxes_fusion([a, b], weights=np.array([[1, 1, 1], [0.5, 1, 1]]))
     assert found.boxes[0] == pytest.approx([0, 0, (0.8 * 1 + 0.2 * 0.8) / 1.0, 1])
     assert found.score[0] == pytest.approx((0.8 + 0.2) / 1.5)
 

@@ -8,9 +8,10 @@
 [0.7]
 """
 
+from wildbox.ensembling.files import read_models
 from wildbox.ensembling.fusion import weighted_boxes_fusion
 from wildbox.ensembling.pooling import on_same_images
 from wildbox.ensembling.suppression import nms, soft_nms
 from wildbox.ensembling.weights import class_weights
 
-__all__ = ["class_weights", "nms", "on_same_images", "soft_nms", "weighted_boxes_fusion"]
+__all__ = ["class_weights", "nms", "on_same_images", "read_models", "soft_nms", "weighted_boxes_fusion"]
