@@ -27,6 +27,7 @@ FLOORS = (
     ("formats",),
     ("splits",),
     ("labels", "evaluation", "glyphs"),
+    ("ensembling",),
     ("sampling", "classification"),
     ("detectors",),
     ("adapters",),

@@ -109,6 +109,33 @@ def test_train_predict_evaluate_compare(folder: Path) -> None:
     assert header(folder / "gains.csv") == columns
 
 
+def test_ensemble(tmp_path: Path) -> None:
+    columns = "ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n"
+    (tmp_path / "a.csv").write_text(columns + "q,star,0.9,0,1,0,1\nq,moon,0.5,0,1,0,1\np,star,0.2,0,1,0,1\n")
+    (tmp_path / "b.csv").write_text(columns + "q,star,0.5,0,1,0,1\np,star,0.3,0,1,0,0.3\n")
+    log = "class_id,class_name,ap,truth_boxes,detections\n"
+    (tmp_path / "a.log.csv").write_text(log + "moon,Moon,0.4,2,2\nstar,Star,0.75,2,2\nsun,Sun,,0,0\n")
+    (tmp_path / "b.log.csv").write_text(log + "star,Star,0.25,2,2\nmoon,Moon,0.0,2,2\nsun,Sun,,0,0\n")
+
+    def told(*options: str, status: int = 0) -> str:
+        return wildbox("ensemble", "a.csv", "b.csv", *options, "--out", "c.csv", cwd=tmp_path, status=status)
+
+    def rows() -> list[str]:
+        return (tmp_path / "c.csv").read_text().splitlines()[1:]
+
+    assert "5 detections of 2 models, 4 together in c.csv" in told()
+    assert header(tmp_path / "c.csv") == columns.strip().split(",")
+    fused = ["p,star,0.15,0.0,1.0,0.0,0.3", "p,star,0.1,0.0,1.0,0.0,1.0"]
+    assert rows() == [*fused, "q,moon,0.25,0.0,1.0,0.0,1.0", "q,star,0.7,0.0,1.0,0.0,1.0"]
+    told("--method", "nms", "--iou", "0.2", "--skip-below", "0.3")
+    assert [row[:10] for row in rows()] == ["p,star,0.3", "q,moon,0.5", "q,star,0.9"]
+    told("--logs", "a.log.csv", "--logs", "b.log.csv", "--skip-below", "0.5")
+    scores = [float(row.split(",")[2]) for row in rows()]
+    assert scores == pytest.approx([0.5, 0.75 * 0.9 + 0.25 * 0.5])
+    assert "2 files of detections but 1 logs" in told("--logs", "a.log.csv", status=2)
+    assert "expected one of wbf, nms, soft-nms" in told("--method", "mean", status=2)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
