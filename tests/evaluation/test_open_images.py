@@ -325,8 +325,14 @@ def test_what_is_dropped_is_reported() -> None:
 def test_bad_arguments() -> None:
     truth = truth_of(CAT, ("a",), [0], [BOX], [0])
     found = found_of(CAT, ("a",), [0], [BOX], [0], [0.5])
-    with pytest.raises(ConfigError, match="unknown protocol 'coco'"):
-        evaluate(found, truth, protocol="coco")
+    with pytest.raises(ConfigError, match="unknown protocol 'cocoa'"):
+        evaluate(found, truth, protocol="cocoa")
+    with pytest.raises(ConfigError, match="protocol coco takes no iou"):
+        evaluate(found, truth, protocol="coco", iou=0.5)
+    with pytest.raises(ConfigError, match="read_coco_truth"):
+        evaluate(found, truth, protocol="lvis")
+    with pytest.raises(ConfigError, match="takes no verified_only"):
+        evaluate(found, truth, protocol="voc", verified_only=True)
     for iou in (0.0, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="outside"):
             evaluate(found, truth, iou=iou)
