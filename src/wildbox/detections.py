@@ -9,7 +9,7 @@ import numpy as np
 
 from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.errors import InputError
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +101,33 @@ class Detections:
             raise InputError(f"{len(unknown)} images with detections are not in the truth: {some}")
         image = renumber[self.image] if len(self) else self.image
         return Detections(self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score)
+
+
+def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detections:
+    """Detections repeated for every ancestor of their class, with the same box and score; nothing is merged.
+
+    For models that name leaves alone. Open Images' evaluation expands the truth only: a model is to find the ancestors
+    itself.
+
+    >>> found = Detections(Vocabulary(("cat", "pet")), ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.5])
+    >>> expand_detections(found, Hierarchy(2, [(0, 1)])).label.tolist()
+    [0, 1]
+    """
+    if len(hierarchy) != len(detections.vocabulary):
+        raise InputError(
+            f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(detections.vocabulary)}"
+        )
+    upward = hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool)
+    counts = upward.sum(axis=1)
+    first, above = np.cumsum(counts) - counts, np.nonzero(upward)[1]  # of class i: above[first[i]] on
+    repeat = counts[detections.label]
+    row = np.repeat(np.arange(len(detections)), repeat)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    return Detections(
+        detections.vocabulary,
+        detections.image_ids,
+        detections.image[row],
+        detections.boxes[row],
+        above[first[detections.label[row]] + within],
+        detections.score[row],
+    )
