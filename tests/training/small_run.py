@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 
 from wildbox.glyphs import GlyphWorld, draw_world
-from wildbox.training.config import DataConfig, ModelConfig, RunConfig, SamplingConfig, ScheduleConfig
+from wildbox.training.config import (
+    DataConfig,
+    LogConfig,
+    ModelConfig,
+    RunConfig,
+    SamplingConfig,
+    ScheduleConfig,
+)
 
 
 def draw_small_world(folder: Path) -> Path:
@@ -33,6 +40,7 @@ def small_run(world: Path, **schedule: object) -> RunConfig:
         model=ModelConfig(image_size=96, proposals=20),
         sampling=SamplingConfig(hybrid_start=0.5),
         schedule=ScheduleConfig.model_validate(settings),
+        log=LogConfig(every=1),
         device="cpu",
     )
 

@@ -9,7 +9,6 @@ import torch
 from training.plain_loop import train_plainly
 from training.small_run import draw_small_world, logged_losses, small_run
 
-from wildbox.training import run as training
 from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.run import train
 
@@ -18,10 +17,7 @@ from wildbox.training.run import train
 @pytest.mark.parametrize(
     ("optimizer", "rule"), [("adamw", "concurrent-softmax"), ("sgd", "softmax")], ids=["adamw", "sgd"]
 )
-def test_losses_and_weights_are_those_of_a_plain_loop(
-    optimizer: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
+def test_losses_and_weights_are_those_of_a_plain_loop(optimizer: str, rule: str, tmp_path: Path) -> None:
     config = small_run(draw_small_world(tmp_path / "world"), steps=5, optimizer=optimizer)
     config = config.model_copy(update={"model": config.model.model_copy(update={"rule": rule})})
     losses, weights = train_plainly(config)
