@@ -103,9 +103,7 @@ def measure_growth(sizes: list[int]) -> None:
                 "peer_seconds": "",
             }
             append(RESULTS, row | {"ratio": "", "peak_gb": round(peak, 2)})
-            print(
-                f"{boxes:,} boxes: {took:.2f} s, {1e9 * took / boxes:.0f} ns a box, peak {peak:.2f} GB"
-            )
+            print(f"{boxes:,} boxes: {took:.2f} s, {1e9 * took / boxes:.0f} ns a box, peak {peak:.2f} GB")
             os._exit(0)
         os.wait()
 

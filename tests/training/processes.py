@@ -28,7 +28,7 @@ def start(config: RunConfig, out: Path, *, prepare: Callable[[], None] | None = 
         prepare: called in each of them before it trains.
     """
     port, world = _free_port(), config.processes
-    processes = [
+    processes: list[BaseProcess] = [
         CONTEXT.Process(target=_train, args=(config, out, rank, port, prepare)) for rank in range(world)
     ]
     for process in processes:
@@ -65,7 +65,7 @@ def last_step(out: Path) -> int:
 
 def deterministic_choices() -> None:
     """Sample the first proposals instead of random ones."""
-    torch.randperm = lambda n, **settings: torch.arange(n)  # type: ignore[assignment]
+    torch.randperm = lambda n, **settings: torch.arange(n)
 
 
 def _train(config: RunConfig, out: Path, rank: int, port: int, prepare: Callable[[], None] | None) -> None:

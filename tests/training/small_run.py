@@ -29,6 +29,7 @@ def world_data(world: Path, split: str = "train") -> DataConfig:
         images=world / split,
         classes=world / "class-descriptions.csv",
         hierarchy=world / "hierarchy.json",
+        image_labels=world / f"{split}-annotations-human-imagelabels.csv",
     )
 
 

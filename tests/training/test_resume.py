@@ -89,7 +89,7 @@ def test_what_may_change_and_what_may_not(world: Path, tmp_path: Path) -> None:
         train(small_run(world, steps=2, accumulate=2), tmp_path)
     other = tmp_path / "other"
     draw_world(other, settings=GlyphWorld(images=13, validation_images=1, size=96))
-    with pytest.raises(ConfigError, match="trained on 12 images with .* and the data now has 13"):
+    with pytest.raises(ConfigError, match=r"trained on 12 images with .* and the data now has 13"):
         train(small_run(other, steps=2), tmp_path)
 
 
