@@ -2,21 +2,29 @@
 
     python benchmarks/audit.py statistics [--boxes 15000000] [--repeat 3]
     python benchmarks/audit.py linear [--boxes 1000000,5000000,14600000,50000000]
+    python benchmarks/audit.py files --csv FILE.csv --parquet FOLDER [--repeat 3]
 
 `statistics`: arrays in memory to the finished audit, against a DuckDB self-join on the image id (all cores, the
 table in its memory) that counts the same confusion pairs; the counts must be equal. `linear`: seconds and peak
-memory of this process for growing sets. Appends to `benchmarks/results/audit.csv`.
+memory of this process for growing sets. `files`: from files to the written audit, against reading just the
+needed columns of the CSV with each reader that is installed; the ratio is to the fastest. Each in a new process that
+tells its own time, without the interpreter's start, and its peak memory. Appends to `benchmarks/results/audit.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -108,14 +116,86 @@ def measure_growth(sizes: list[int]) -> None:
         os.wait()
 
 
+NEEDED = ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
+READERS = {
+    "polars": f"import polars; run = lambda: polars.read_csv(source, columns={NEEDED})",
+    "pyarrow": "import pyarrow.csv as c\n"
+    f"run = lambda: c.read_csv(source, convert_options=c.ConvertOptions(include_columns={NEEDED}))",
+    "duckdb": "import duckdb\n"
+    f"run = lambda: duckdb.sql(f\"SELECT {', '.join(NEEDED)} FROM read_csv('{{source}}')\").fetch_arrow_table()",
+    "pandas": f"import pandas; run = lambda: pandas.read_csv(source, usecols={NEEDED})",
+}
+OURS = """
+from wildbox.labels.files import write_audit
+from wildbox.labels.audit import audit
+from wildbox.formats.annotations import open_annotations
+import tempfile
+
+def run():
+    with tempfile.TemporaryDirectory() as out:
+        shards = open_annotations(source)
+        write_audit(sum_of(audit(shard) for shard in shards), out)
+
+def sum_of(audits):
+    total = None
+    for one in audits:
+        total = one if total is None else total + one
+    return total
+"""
+AROUND = """
+import json, resource, sys, time
+source = sys.argv[1]
+{code}
+start = time.perf_counter()
+run()
+print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+"""
+
+
+def alone(code: str, source: Path) -> tuple[float, float]:
+    """Seconds and peak GB of some code in a process of its own."""
+    command = [sys.executable, "-c", AROUND.format(code=code), str(source)]
+    took, peak = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return took, peak
+
+
+def compare_files(table: Path, parquet: Path, repeat: int) -> None:
+    """Readers and audits in turn; medians."""
+    runs = {name: (code, table) for name, code in READERS.items() if find_spec(name)}
+    runs |= {"audit of the CSV": (OURS, table), "audit of Parquet": (OURS, parquet)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(repeat):
+        for name, (code, source) in runs.items():
+            found[name].append(alone(code, source))
+            print(f"{name:18} {found[name][-1][0]:6.2f} s, peak {found[name][-1][1]:.2f} GB", flush=True)
+    medians = {name: statistics.median(took for took, _ in some) for name, some in found.items()}
+    fastest = min(medians, key=lambda name: medians[name] if name in READERS else math.inf)
+    for name in runs:
+        row = {
+            "what": name,
+            "boxes": "",
+            "seconds": round(medians[name], 2),
+            "peer": f"{fastest} reading the CSV",
+        }
+        row |= {
+            "peer_seconds": round(medians[fastest], 2),
+            "ratio": round(medians[name] / medians[fastest], 2),
+        }
+        append(RESULTS, row | {"peak_gb": round(max(peak for _, peak in found[name]), 2)})
+
+
 def main() -> None:
     """Choose."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("statistics", "linear"))
+    parser.add_argument("what", choices=("statistics", "linear", "files"))
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--parquet", type=Path)
     parser.add_argument("--boxes", default="")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    if arguments.what == "statistics":
+    if arguments.what == "files":
+        compare_files(arguments.csv, arguments.parquet, arguments.repeat)
+    elif arguments.what == "statistics":
         compare_statistics(int(arguments.boxes or 15_000_000), arguments.repeat)
     else:
         measure_growth([int(n) for n in (arguments.boxes or "1000000,5000000,14600000,50000000").split(",")])

@@ -138,6 +138,10 @@ class Annotations:
         """(B + 1,) the boxes of image b are rows offsets[b] to offsets[b + 1]."""
         return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
 
+    def file_name(self, image: int) -> str:
+        """Where an image lies in the image folder: its file name, or, as in Open Images, its id with `.jpg`."""
+        return self.file_names[image] if self.file_names else f"{self.image_ids[image]}.jpg"
+
     def keep(self, rows: ArrayLike) -> Annotations:
         """The same table with some of its boxes only, given as N truth values; all images stay."""
         kept = np.asarray(rows, bool)
