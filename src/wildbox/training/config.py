@@ -83,40 +83,111 @@ class ScheduleConfig(Settings):
     """How long and how fast."""
 
     steps: Positive = 1000
+    """Steps of the optimizer."""
     batch_size: Positive = 8
-    """Images a step."""
+    """Images a step, over all processes."""
+    accumulate: Positive = 1
+    """Parts that a process takes its share of a step in, one after the other: less memory, the same gradient but
+    for normalizations over fewer images at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """AdamW does not see the scale of a loss; with SGD a rule that sums over labels or classes also learns faster."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Linear from 0; then the rate falls along a cosine to `final_rate` times the full one."""
+    """Linear from 0; then as `decay` says."""
+    decay: Literal["cosine", "step"] = "cosine"
+    """cosine falls to `final_rate` times the full rate, step by `decay_factor` at each of `decay_at`."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
-    clip_norm: Annotated[float, Field(gt=0)] = 10.0
-    """Largest norm of the gradient."""
+    decay_at: tuple[Positive, ...] = ()
+    """Steps, ascending."""
+    decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(ge=0)] = 10.0
+    """Largest norm of the gradient; 0 does not clip."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameter names that do not learn, such as "backbone.body.layer1.*"."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of the moving average of the weights, which is evaluated and saved beside them; 0 keeps none."""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    channels_last: bool = False
+    """Memory order of the convolutions; pays on GPUs with tensor cores."""
+    compile: bool = False
+    """Compile the backbone with torch.compile; pays in long runs on a GPU."""
     checkpoint_every: Positive = 200
     """Steps between checkpoints."""
+    keep_checkpoints: Positive = 2
+    """The newest so many are kept, and the best where there is a validation set."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that load images; 0 loads in the training process."""
+    """Processes that load images, for each that trains; 0 loads in the training process."""
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be taken in accumulate = {self.accumulate} parts"
+            )
+        if self.decay == "cosine" and self.decay_at:
+            raise ValueError('decay_at is given but decay is "cosine"; set decay = "step"')
+        if self.decay == "step" and not self.decay_at:
+            raise ValueError('decay is "step" but decay_at, the steps, is missing')
+        if list(self.decay_at) != sorted(set(self.decay_at)) or any(at >= self.steps for at in self.decay_at):
+            raise ValueError(
+                f"decay_at {list(self.decay_at)}: expected ascending steps below steps = {self.steps}"
+            )
+        return self
+
+
+class EvaluationConfig(Settings):
+    """Average precision on the validation set while a run trains."""
+
+    every: Positive = 1000
+    """Steps between evaluations; the last step is always one."""
+    protocol: Literal["open-images-challenge", "voc"] = "open-images-challenge"
+    batch_size: Positive = 8
+    """Images at once, of a process."""
+
+
+class LogConfig(Settings):
+    """Where a run tells how it fares, beside `log.jsonl`."""
+
+    every: Positive = 20
+    """Steps between lines."""
+    tensorboard: bool = False
+    """Also write event files into the run's folder; needs `pip install 'wildbox[tensorboard]'`."""
+    wandb: str = ""
+    """Project of Weights & Biases to log to as well; needs `pip install 'wildbox[wandb]'`."""
 
 
 class RunConfig(Settings):
     """One training run: `wildbox train RUN.toml`."""
 
     data: DataConfig
+    validation: DataConfig | None = None
+    """Images to evaluate on during training; without it nothing is evaluated."""
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    seed: int = 0
+    evaluation: EvaluationConfig = EvaluationConfig()
+    log: LogConfig = LogConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" or "auto": the GPU where there is one."""
+    processes: Positive = 1
+    """That train on each machine, one a GPU; leave it where torchrun starts them."""
+    machines: Positive = 1
+    """That take part; the same command is started on each."""
     threads: Positive = 1
-    """Of the training process, on a CPU."""
+    """Of each training process, on a CPU."""
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Self:
         if self.model.backbone_weights is not None and self.model.detector == "small":
             raise ValueError("model.backbone_weights is given but the small detector takes none")
+        if self.validation is None and self.evaluation != EvaluationConfig():
+            raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
+        if ":" in self.device and self.processes * self.machines > 1:
+            raise ValueError(
+                f"device {self.device} is one, but {self.processes * self.machines} processes are asked"
+            )
         return self
 
 
