@@ -27,8 +27,10 @@ FLOORS = (
     ("formats",),
     ("splits",),
     ("labels", "evaluation", "glyphs"),
+    ("ensembling",),
     ("sampling", "classification"),
     ("detectors",),
+    ("adapters",),
     ("training",),
     ("study", "demo"),
     ("reports",),
@@ -37,8 +39,8 @@ FLOORS = (
 """From the ground up: a room imports rooms of lower floors, or of its own."""
 
 ALLOWED = {
-    "torch": {"sampling", "classification", "detectors", "training", "study", "cli"},
-    "torchvision": {"detectors"},
+    "torch": {"sampling", "classification", "detectors", "adapters", "training", "study", "cli"},
+    "torchvision": {"detectors", "adapters"},
     "matplotlib": {"reports", "glyphs"},
     "jinja2": {"reports"},
     "polars": {"formats", "reports"},

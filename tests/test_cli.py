@@ -44,13 +44,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_audit(folder: Path) -> None:
-    said = wildbox("audit", "world/train-annotations-bbox.csv", *WORLD, "--out", "audit", cwd=folder)
+    (folder / "published.csv").write_text(
+        "source,confusion,source_boxes,confusion_boxes\nBlack sun,Weather,10,4\n"
+    )
+    labels = ("--image-labels", "world/train-annotations-human-imagelabels.csv")
+    more = (*WORLD, *labels, "--images", "world/train", "--compare", "published.csv", "--no-group-of")
+    said = wildbox("audit", "world/train-annotations-bbox.csv", *more, "--out", "audit", cwd=folder)
     assert "30 images" in said
+    assert "| Black sun | Weather | 10 |" in said
+    assert "data:image/jpeg" in (folder / "audit" / "report.html").read_text(encoding="utf-8")
     assert header(folder / "audit" / "confusion_pairs.csv") == [
         "source", "confusion", "source_name", "confusion_name",
-        "source_boxes", "confusion_boxes", "ratio", "related",
+        "source_boxes", "confusion_boxes", "ratio", "related", "unexplained",
     ]  # fmt: skip
-    assert header(folder / "audit" / "concurrent_rates.csv") == ["class", "other", "rate", "boxes", "matched"]
+    rates = header(folder / "audit" / "concurrent_rates.csv")
+    assert rates == ["class", "other", "rate", "boxes", "matched", "lower", "upper"]
+
+
+def test_lambda(folder: Path) -> None:
+    boxes = "world/train-annotations-bbox.csv"
+    tried = ("--balance", "1", "--balance", "0.2", "--max-repeats", "8", "--rarest", "2")
+    said = wildbox("lambda", boxes, *WORLD, "--draws", "120", *tried, "--out", "lambda.csv", cwd=folder)
+    assert "all 30 images" in said
+    assert "largest lambda" in said
+    with (folder / "lambda.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [*dict.fromkeys(row["lambda"] for row in rows)] == ["none", "0.2", "1"]
+    assert all(float(row["repeats"]) == 4 for row in rows if row["lambda"] == "none" and row["images"] != "0")
+    # the classes of one image each are seen at lambda 1 as often as class-aware sampling draws them, or more
+    occurring = sum(row["images"] != "0" for row in rows) / 3
+    rare = [row for row in rows if row["lambda"] == "1" and row["images"] == "1"]
+    assert rare
+    for row in rare:
+        assert float(row["seen"]) >= 120 / occurring - 1e-3
+        assert row["marked"] == str(int(float(row["seen"]) > 8))
+    wrong = ("lambda", boxes, *WORLD, "--draws", "120", "--balance", "-1", "--out", "never.csv")
+    assert "balance (lambda) is -1.0, expected" in wildbox(*wrong, cwd=folder, status=2)
+    assert not (folder / "never.csv").exists()
 
 
 def test_split(folder: Path) -> None:
@@ -78,6 +108,33 @@ def test_train_predict_evaluate_compare(folder: Path) -> None:
     wildbox("compare", "log_softmax.csv", "log_concurrent.csv", "--out", "gains.csv", cwd=folder)
     columns = ["class_id", "class_name", "ap_log_softmax", "ap_log_concurrent", "gain"]
     assert header(folder / "gains.csv") == columns
+
+
+def test_ensemble(tmp_path: Path) -> None:
+    columns = "ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n"
+    (tmp_path / "a.csv").write_text(columns + "q,star,0.9,0,1,0,1\nq,moon,0.5,0,1,0,1\np,star,0.2,0,1,0,1\n")
+    (tmp_path / "b.csv").write_text(columns + "q,star,0.5,0,1,0,1\np,star,0.3,0,1,0,0.3\n")
+    log = "class_id,class_name,ap,truth_boxes,detections\n"
+    (tmp_path / "a.log.csv").write_text(log + "moon,Moon,0.4,2,2\nstar,Star,0.75,2,2\nsun,Sun,,0,0\n")
+    (tmp_path / "b.log.csv").write_text(log + "star,Star,0.25,2,2\nmoon,Moon,0.0,2,2\nsun,Sun,,0,0\n")
+
+    def told(*options: str, status: int = 0) -> str:
+        return wildbox("ensemble", "a.csv", "b.csv", *options, "--out", "c.csv", cwd=tmp_path, status=status)
+
+    def rows() -> list[str]:
+        return (tmp_path / "c.csv").read_text().splitlines()[1:]
+
+    assert "5 detections of 2 models, 4 together in c.csv" in told()
+    assert header(tmp_path / "c.csv") == columns.strip().split(",")
+    fused = ["p,star,0.15,0.0,1.0,0.0,0.3", "p,star,0.1,0.0,1.0,0.0,1.0"]
+    assert rows() == [*fused, "q,moon,0.25,0.0,1.0,0.0,1.0", "q,star,0.7,0.0,1.0,0.0,1.0"]
+    told("--method", "nms", "--iou", "0.2", "--skip-below", "0.3")
+    assert [row[:10] for row in rows()] == ["p,star,0.3", "q,moon,0.5", "q,star,0.9"]
+    told("--logs", "a.log.csv", "--logs", "b.log.csv", "--skip-below", "0.5")
+    scores = [float(row.split(",")[2]) for row in rows()]
+    assert scores == pytest.approx([0.5, 0.75 * 0.9 + 0.25 * 0.5])
+    assert "2 files of detections but 1 logs" in told("--logs", "a.log.csv", status=2)
+    assert "expected one of wbf, nms, soft-nms" in told("--method", "mean", status=2)
 
 
 def test_evaluate(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import math
 import re
 import shlex
 from pathlib import Path
@@ -60,11 +61,14 @@ def test_files_that_readme_links_exist() -> None:
         assert (REPOSITORY / link).exists(), link
 
 
-def test_numbers_shown_are_those_measured() -> None:
-    """Each row of a results table is the row of the CSV file that the line above the table names."""
-    shown = re.findall(r"`(benchmarks/results/\w+\.csv)`.*?\n\n(\|.*?)\n\n", README, flags=re.DOTALL)
-    assert shown
-    for name, table in shown:
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_numbers_shown_are_those_measured(page: str) -> None:
+    """Each row of a table by run is the row of the CSV file that the text above the table names last."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    tables = list(re.finditer(r"^\| run .*?(?=\n\n)", text, flags=re.DOTALL | re.MULTILINE))
+    assert tables
+    for found in tables:
+        name, table = re.findall(r"`(benchmarks/results/\w+\.csv)`", text[: found.start()])[-1], found[0]
         with (REPOSITORY / name).open(encoding="utf-8", newline="") as stream:
             measured = {(row["run"], row["scored"]): row for row in csv.DictReader(stream)}
         header, _, *rows = (
@@ -74,5 +78,6 @@ def test_numbers_shown_are_those_measured() -> None:
             for measure, cell in zip(header[2:], cells, strict=True):
                 row = measured[run, scored]
                 column = "map" if measure == "all" else f"map_{measure.replace('-', '_')}"
-                spread = f" ± {float(row[column + '_sd']):.3f}" if column + "_sd" in row else ""
+                deviation = float(row.get(column + "_sd", "nan"))  # nan: one seed
+                spread = "" if math.isnan(deviation) else f" ± {deviation:.3f}"
                 assert cell == f"{float(row[column]):.3f}{spread}", (name, run, scored, measure)

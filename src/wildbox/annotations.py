@@ -5,8 +5,10 @@ Letters: B images, N boxes, V verified image labels, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,13 +121,14 @@ class Annotations:
 
     def _check_boxes(self) -> None:
         box = self.boxes
-        bad = ~np.isfinite(box).all(axis=1) | (box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3])
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise InputError(
-                f"image {self.image_ids[self.image[row]]!r}: box {box[row].tolist()} is not finite "
-                "or turned around; expected x1 <= x2 and y1 <= y2"
-            )
+        if np.isfinite(box).all() and (box[:, :2] <= box[:, 2:]).all():
+            return
+        bad = ~np.isfinite(box).all(axis=1) | (box[:, :2] > box[:, 2:]).any(axis=1)
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"image {self.image_ids[self.image[row]]!r}: box {box[row].tolist()} is not finite "
+            "or turned around; expected x1 <= x2 and y1 <= y2"
+        )
 
     def __len__(self) -> int:
         return len(self.label)
@@ -134,6 +137,42 @@ class Annotations:
     def offsets(self) -> Ints:
         """(B + 1,) the boxes of image b are rows offsets[b] to offsets[b + 1]."""
         return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+
+    def file_name(self, image: int) -> str:
+        """Where an image lies in the image folder: its file name, or, as in Open Images, its id with `.jpg`."""
+        return self.file_names[image] if self.file_names else f"{self.image_ids[image]}.jpg"
+
+    def keep(self, rows: ArrayLike) -> Annotations:
+        """The same table with some of its boxes only, given as N truth values; all images stay."""
+        kept = np.asarray(rows, bool)
+        columns = {name: getattr(self, name)[kept] for name in ("image", "boxes", "label", "is_group_of")}
+        return replace(self, **columns)
+
+    def parts(self, count: int) -> Iterator[Annotations]:
+        """At most `count` tables of consecutive images, with about as many boxes each; together they are this one.
+
+        Their arrays of boxes are views: nothing is copied.
+        """
+        offsets, labels = self.offsets, self.image_labels
+        goals = np.linspace(0, len(self), count + 1)[1:-1]
+        edges = np.unique([0, *np.searchsorted(offsets, goals), len(self.image_ids)]).tolist()
+        order = np.argsort(labels.image, kind="stable")
+        cuts = np.searchsorted(labels.image[order], edges)
+        for k, (first, last) in enumerate(pairwise(edges)):
+            rows, verified = slice(offsets[first], offsets[last]), order[cuts[k] : cuts[k + 1]]
+            yield replace(
+                self,
+                image_ids=self.image_ids[first:last],
+                image=self.image[rows] - first,
+                boxes=self.boxes[rows],
+                label=self.label[rows],
+                is_group_of=self.is_group_of[rows],
+                sizes=self.sizes[first:last],
+                file_names=self.file_names[first:last],
+                image_labels=ImageLabels(
+                    labels.image[verified] - first, labels.label[verified], labels.is_positive[verified]
+                ),
+            )
 
     def select(self, images: ArrayLike) -> Annotations:
         """The same table for some images, given as B' indices; they are numbered anew in that order."""

@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table as RichTable
 
 from wildbox.errors import ConfigError, InputWarning, WildboxError
 
@@ -107,25 +108,49 @@ def _read_truth(
 def audit(
     boxes: Boxes,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the CSVs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the CSVs.")],
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
+    image_labels: Annotated[
+        Path | None, typer.Option(help="Verified image labels CSV: finds boxes of what is verified absent.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images: the page shows crops.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Published pairs CSV: source,confusion,source_boxes,confusion_boxes.")
+    ] = None,
     iou: Annotated[float, typer.Option(help="Two boxes mark one object above this IoU (strict).")] = 0.9,
     min_ratio: Annotated[float, typer.Option(help="Pairs and rates are kept above this share.")] = 0.1,
+    group_of: Annotated[bool, typer.Option(help="Count group-of boxes like the others.")] = True,
+    examples: Annotated[int, typer.Option(help="Boxes to keep as examples of each label set.")] = 4,
 ) -> None:
-    """Tell imbalance, confusion pairs and concurrent rates of annotations.
+    """Tell what is wrong with labels: imbalance, confusion pairs, concurrent rates, suspected errors.
 
-    Writes classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json into --out. Boxes are counted
-    as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its ancestors.
+    Boxes are counted as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its
+    ancestors. Writes report.html and CSVs into --out, summary.json last.
     """
     from wildbox.labels.audit import audit as run_audit
+    from wildbox.labels.files import write_audit
+    from wildbox.labels.published import compare_published, read_published, write_compared
+    from wildbox.reports.audit import write_audit_page
+    from wildbox.reports.crops import images_of
+    from wildbox.reports.tables import csv_table, markdown_table
 
-    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
-    found = run_audit(truth, hierarchy=tree, iou=iou, min_ratio=min_ratio)
-    found.write(out)
+    published = None if compare is None else read_published(compare)
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+    found = run_audit(
+        truth, hierarchy=tree, iou=iou, min_ratio=min_ratio, include_group_of=group_of, examples=examples
+    )
+    table = None
+    if published is not None:
+        write_compared(compare_published(found, published), out / "published.csv")
+        table = csv_table(out / "published.csv", note=f"Pairs of {compare} beside ours; en dash: not known.")
+        console.print(markdown_table(table.header, table.rows), markup=False, highlight=False, soft_wrap=True)
+    source = None if images is None else images_of(truth, images)
+    write_audit_page(found, out / "report.html", title=boxes.name, images=source, published=table)
+    write_audit(found, out)
     console.print(
         f"{len(truth.image_ids):,} images, {len(truth):,} boxes, {len(truth.vocabulary):,} classes; "
-        f"{len(found.pairs):,} confusion pairs; written to {out}/"
+        f"{len(found.pairs):,} confusion pairs; open {out}/report.html"
     )
 
 
@@ -150,6 +175,56 @@ def split(
     ):
         write_image_list(out / f"{name}.txt", [truth.image_ids[i] for i in indices])
         console.print(f"{len(indices):,} images in {out / name}.txt")
+
+
+@app.command("lambda")
+def choose_lambda(
+    boxes: Boxes,
+    *,
+    draws: Annotated[int, typer.Option(help="Of images in the training: steps times batch size.")],
+    out: Annotated[Path, typer.Option(help="CSV: how often each class is seen at each lambda.")],
+    balance: Annotated[
+        list[float] | None,
+        typer.Option(help="A lambda to try; several times for several. Default: 0, 0.25, 0.5, 0.7, 0.85, 1."),
+    ] = None,
+    max_repeats: Annotated[float, typer.Option(help="Mark where images repeat more often than this.")] = 20.0,
+    rarest: Annotated[int, typer.Option(help="Classes shown, the rarest first; the CSV has all.")] = 10,
+    classes: Classes = None,
+    hierarchy: HierarchyFile = None,
+) -> None:
+    """Choose lambda: how often a training would see each class and each image, for a range of lambda.
+
+    Expected numbers of soft-balance throughout a training; "none" is non-balance. With a hierarchy an image holds
+    the ancestors of its classes too, as in training.
+    """
+    from wildbox.annotations import expand
+    from wildbox.sampling import exposure, largest_balance
+    from wildbox.sampling.exposure import by_balance, of_rarest, write_exposures
+
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
+    truth = truth if tree is None else expand(truth, tree)
+    settings = {"draws": draws, "max_repeats": max_repeats, "classes": len(truth.vocabulary)}
+    found = [
+        exposure(truth.offsets, truth.label, balance=b, **settings)  # type: ignore[arg-type]
+        for b in (None, *sorted(balance or (0, 0.25, 0.5, 0.7, 0.85, 1)))
+    ]
+    write_exposures(out, found, truth.vocabulary)
+    for title, (header, rows) in {
+        "times an image of the class is drawn, on average (! more than --max-repeats)": of_rarest(
+            found, truth.vocabulary, rarest
+        ),
+        f"all {len(truth.image_ids):,} images": by_balance(found),
+    }.items():
+        table = RichTable(*header, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    best = largest_balance(found)
+    console.print(
+        f"largest lambda of these at which no class's images repeat more than {max_repeats:g} times on average: "
+        f"{'none' if best is None else f'{best:g}'}; each class at each lambda in {out}",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -276,6 +351,52 @@ def evaluate(
     for name, value in result.summary.items():
         console.print(f"{name} {value:.4f}", highlight=False)
     console.print(f"{protocol}; per class in {out}")
+
+
+@app.command()
+def ensemble(
+    detections: Annotated[list[Path], typer.Argument(help="Detections CSV of each model.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Detections CSV; images by id, in each the classes, best first.")],
+    method: Annotated[str, typer.Option(help="wbf (weighted boxes fusion), nms or soft-nms.")] = "wbf",
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            help="Boxes of a class match above it. Default: 0.55 (wbf), 0.5 (nms); soft-nms then decays "
+            "linearly above it instead of by a Gaussian."
+        ),
+    ] = None,
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Per-class log of each model, in the same order (--logs A --logs B): weights by AP."
+        ),
+    ] = None,
+    skip_below: Annotated[float, typer.Option(help="Detections of a lower score are left out.")] = 0.0,
+    classes: Classes = None,
+) -> None:
+    """One set of detections out of those of several models, class by class.
+
+    The classes are those of --classes, else of the logs, else all that occur.
+    """
+    from wildbox import ensembling
+    from wildbox.formats.open_images import read_classes
+    from wildbox.formats.storage import write_detections
+
+    methods = {
+        "wbf": ensembling.weighted_boxes_fusion,
+        "nms": ensembling.nms,
+        "soft-nms": ensembling.soft_nms,
+    }
+    if method not in methods:
+        raise ConfigError(f"--method {method}: expected one of {', '.join(methods)}")
+    vocabulary = None if classes is None else read_classes(classes)
+    models, weights = ensembling.read_models(detections, logs=logs or (), vocabulary=vocabulary)
+    threshold = {} if iou is None else {"iou": iou}
+    together = methods[method](models, weights=weights, skip_below=skip_below, **threshold)
+    write_detections(together, out)
+    total = sum(len(model) for model in models)
+    console.print(f"{total:,} detections of {len(models)} models, {len(together):,} together in {out}")
 
 
 @app.command()

@@ -31,6 +31,7 @@ from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.files import write_json
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.labels.audit import LabelAudit, audit
+from wildbox.labels.files import write_audit
 from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.config import (
     DataConfig,
@@ -177,7 +178,7 @@ def run_study(config: StudyConfig, out: str | Path, *, progress: Progress) -> St
     progress("audit", 0, 1)
     with stages.recorded("audit", config.train.model_dump_json()):
         found = audit(training.expanded, hierarchy=training.hierarchy, min_ratio=config.model.rate_threshold)
-        found.write(out / "audit")
+        write_audit(found, out / "audit")
     progress("audit", 1, 1)
 
     _train_all(config, out, stages, progress)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, ImageLabels
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 CLASSES = 6
@@ -34,7 +36,9 @@ def crowded(seed: int, *, images: int = 12) -> Annotations:
             rows += [(image, [0.1, 0.1, 0.1, 0.5], 0)] * 2
     rows += [(images, [0.0, 0.0, 1.0, 1.0], 1)]  # an image of one box; the one after it has none
     order = rng.permutation(len(rows))
-    return table([rows[i] for i in order], images=images + 2, is_group_of=rng.random(len(rows)) < 0.2)
+    crowd = table([rows[i] for i in order], images=images + 2, is_group_of=rng.random(len(rows)) < 0.2)
+    verified = rng.integers(0, [images + 2, CLASSES, 2], (3 * images, 3)).T
+    return replace(crowd, image_labels=ImageLabels(verified[0], verified[1], verified[2] == 1))
 
 
 def table(

@@ -12,14 +12,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from labels.crowded_tables import CLASSES, TREE, crowded, table, tables
-from oracles.concurrency import labels_of_objects, repeated_rows, unexplained_counts
+from oracles.concurrency import (
+    label_set_counts,
+    labels_of_objects,
+    repeated_rows,
+    unexplained_counts,
+    verified_absent,
+)
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, expand
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.formats.coco import read_coco
 from wildbox.formats.open_images import read_classes, read_hierarchy, read_open_images
 from wildbox.labels.audit import LabelAudit, audit
 from wildbox.labels.concurrency import ConcurrentRates
+from wildbox.labels.files import write_audit
+from wildbox.labels.suspects import suspects
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
@@ -32,6 +40,10 @@ def same(a: LabelAudit, b: LabelAudit) -> bool:
         and bool((a.rates.values == b.rates.values).all())
         and bool((a.unexplained == b.unexplained).all())
         and a.counts.images.tolist() == b.counts.images.tolist()
+        and a.label_sets == b.label_sets
+        and a.contradictions.boxes.tolist() == b.contradictions.boxes.tolist()
+        and a.contradictions.examples == b.contradictions.examples
+        and suspects(a) == suspects(b)
     )
 
 
@@ -40,7 +52,10 @@ def check(truth: Annotations) -> None:
     counts = unexplained_counts(truth, TREE)
     assert found.unexplained.tolist() == [[counts[i, j] for j in range(CLASSES)] for i in range(CLASSES)]
     assert found.duplicates == repeated_rows(truth)
-    assert found.multi_label_boxes == sum(len(labels) > 1 for labels in labels_of_objects(truth))
+    assert {one.labels: one.boxes for one in found.label_sets.sets} == label_set_counts(truth)
+    absent = verified_absent(truth)
+    assert found.contradictions.boxes.tolist() == [absent[i] for i in range(CLASSES)]
+    assert found.summary()["multi_label_boxes"] == sum(len(labels) > 1 for labels in labels_of_objects(truth))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -84,6 +99,26 @@ def test_the_order_of_rows_and_images_does_not_matter(seed: int) -> None:
         assert same(audit(other, hierarchy=TREE), audit(truth, hierarchy=TREE))
 
 
+def test_group_of_boxes_are_left_out_on_demand() -> None:
+    truth = crowded(3)
+    assert truth.is_group_of.any()
+    assert truth.keep(~truth.is_group_of).boxes.shape[0] == (~truth.is_group_of).sum()
+    found = audit(truth, hierarchy=TREE, include_group_of=False)
+    assert found.settings != audit(truth).settings
+    without = replace(audit(truth.keep(~truth.is_group_of), hierarchy=TREE), settings=found.settings)
+    assert same(found, without)
+
+
+def test_implied_labels() -> None:
+    truth = table([(0, UNIT, 1), (0, UNIT, 2), (1, UNIT, 1)], images=2)  # ancestors of 1: 2, 3 and 4
+    found = audit(truth, hierarchy=TREE)
+    told = [(one.label, one.ancestor, one.boxes, one.with_ancestor) for one in found.implied]
+    assert told == [(1, 2, 2, 1), (1, 3, 2, 0), (1, 4, 2, 0), (2, 3, 1, 0)]
+    assert found.summary()["expanded"] == 1 / 7
+    assert audit(expand(truth, TREE), hierarchy=TREE).summary()["expanded"] == 1
+    assert np.isnan(audit(truth).summary()["expanded"])
+
+
 def test_a_third_label_explains_two_parents() -> None:
     truth = table([(0, UNIT, 1), (0, UNIT, 2), (0, UNIT, 4)], images=1)  # 2 and 4 are both parents of 1
     summary = audit(truth, hierarchy=TREE).summary()
@@ -94,7 +129,7 @@ def test_a_third_label_explains_two_parents() -> None:
 
 
 def test_nothing_to_audit(tmp_path: Path) -> None:
-    audit(table([], images=2), hierarchy=TREE).write(tmp_path / "new" / "folder")
+    write_audit(audit(table([], images=2), hierarchy=TREE), tmp_path / "new" / "folder")
     summary = json.loads((tmp_path / "new" / "folder" / "summary.json").read_text())
     assert (summary["images"], summary["boxes"], summary["gini"]) == (2, 0, None)
 
@@ -110,14 +145,15 @@ def test_files(tmp_path: Path) -> None:
     named = Vocabulary(tuple("zyxwvu"), ("Bench", "Bench", "Mouse", "Cat", "Dog, big", "Ox"))
     truth = replace(crowded(1), vocabulary=named)
     found = audit(truth, hierarchy=TREE)
-    found.write(tmp_path)
-    expected = {"classes.csv", "confusion_pairs.csv", "concurrent_rates.csv", "summary.json"}
+    write_audit(found, tmp_path)
+    expected = {"classes.csv", "confusion_pairs.csv", "concurrent_rates.csv", "label_sets.csv"}
+    expected |= {"implied_labels.csv", "suspects.csv", "summary.json"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     with (tmp_path / "classes.csv").open(newline="") as stream:
         classes = list(csv.DictReader(stream))
     assert [row["class_id"] for row in classes] == list(named.ids)
     assert [int(row["boxes"]) for row in classes] == found.counts.boxes.tolist()
-    assert set(classes[0]) == {"class_id", "class_name", "boxes", "images", "group"}
+    assert set(classes[0]) == {"class_id", "class_name", "boxes", "images", "group", "boxes_verified_absent"}
     with (tmp_path / "confusion_pairs.csv").open(newline="") as stream:
         pairs = list(csv.DictReader(stream))
     keys = [(-float(row["ratio"]), row["source"], row["confusion"]) for row in pairs]

@@ -19,7 +19,7 @@ from wildbox.labels.concurrency import (
     concurrent_rates,
     confusion_pairs,
     count_concurrency,
-    wilson_lower,
+    wilson_interval,
 )
 from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -49,25 +49,6 @@ def test_counts_are_those_of_the_oracle(seed: int) -> None:
 @given(tables())
 def test_counts_of_arbitrary_boxes(truth: Annotations) -> None:
     check(truth)
-
-
-def test_group_of_boxes_are_left_out_on_demand() -> None:
-    truth = crowded(3)
-    kept = ~truth.is_group_of
-    without = table(
-        [
-            (int(b), box, int(c))
-            for b, box, c in zip(
-                truth.image[kept], truth.boxes[kept].tolist(), truth.label[kept], strict=True
-            )
-        ],
-        images=len(truth.image_ids),
-    )
-    counted = count_concurrency(truth, include_group_of=False)
-    assert truth.is_group_of.any()
-    assert nonzero(counted.confusion) == confusion_counts(without)
-    assert nonzero(counted.matched) == matched_counts(without)
-    assert counted.boxes.sum() == len(without)
 
 
 def test_pairs_at_hand_are_used() -> None:
@@ -144,10 +125,12 @@ def test_planted_confusion_is_found_within_sampling_error() -> None:
     assert rates.values[5, 0] == 1
 
 
-def test_wilson_bound_is_the_root_of_its_equation() -> None:
-    lower, n, p, z = float(wilson_lower(np.array(7), np.array(20))), 20, 7 / 20, 1.959963984540054
-    assert abs(p - lower) == pytest.approx(z * np.sqrt(lower * (1 - lower) / n), rel=1e-9)
-    assert wilson_lower(np.array([0, 0]), np.array([1, 50])).tolist() == [0, 0]
+def test_wilson_ends_are_the_roots_of_their_equation() -> None:
+    n, p, z = 20, 7 / 20, 1.959963984540054
+    for end in map(float, wilson_interval(np.array(7), np.array(20))):
+        assert abs(p - end) == pytest.approx(z * np.sqrt(end * (1 - end) / n), rel=1e-9)
+    lower, upper = wilson_interval(np.array([0, 0, 3, 0]), np.array([1, 50, 3, 0]))
+    assert (lower[[0, 1, 3]].tolist(), upper[[2, 3]].tolist()) == ([0, 0, 0], [1, 1])
 
 
 def test_wilson_rates_are_cautious_where_support_is_small() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from labels.crowded_tables import CLASSES, TREE, crowded, table, tables
+from labels.crowded_tables import CLASSES, SIX, TREE, crowded, table, tables
 from oracles.concurrency import labels_of_objects, partners
 
 from wildbox.annotations import Annotations
@@ -38,6 +40,49 @@ def test_the_threshold_is_strict() -> None:
     half = table([(0, UNIT, 0), (0, [0.0, 0.0, 1.0, 0.5], 1)], images=1)  # exactly 0.5 in float64
     assert len(same_object_pairs(half, iou=0.5)) == 0
     assert len(same_object_pairs(half, iou=np.nextafter(0.5, 0))) == 1
+
+
+def test_boxes_at_exactly_the_threshold_are_no_pair() -> None:
+    """Shrunk in one direction to nine tenths, of decimals with up to six places: plain float64 lets some in."""
+    rows, wrong = [], 0
+    for image, (low, side) in enumerate(product(range(0, 900_000, 4_321), (10, 20_010, 61_230, 99_990))):
+        x1, x2, y2 = low / 1e6, (low + side) / 1e6, (low + side * 9 // 10) / 1e6
+        rows += [(image, [x1, x1, x2, x2], 0), (image, [x1, x1, x2, y2], 1)]
+        whole, part = (x2 - x1) * (x2 - x1), (x2 - x1) * (y2 - x1)
+        wrong += part > 0.9 * whole
+    truth = table(rows, images=len(rows) // 2)
+    assert wrong > 50
+    assert len(same_object_pairs(truth)) == 0
+    assert len(same_object_pairs(truth, iou=0.8999999)) == len(rows) // 2
+
+
+@pytest.mark.parametrize("unit", [1, 100, 1_000_000])
+def test_boxes_at_exactly_the_threshold_are_decided_as_decimals(unit: int) -> None:
+    """Every box on a grid of 10 x 10 against the whole: 90 cells are not enough, 91 are."""
+    rows = []
+    for image, (x1, x2, y1, y2) in enumerate(product(range(3), range(8, 11), range(3), range(8, 11))):
+        cells = [[0, 0, 10, 10], [x1, y1, x2, y2]]
+        rows += [(image, [(7 + edge) / unit for edge in cell], label) for label, cell in enumerate(cells)]
+    truth = table(rows, images=len(rows) // 2)
+    assert same_object_pairs(truth).tolist() == literal_pairs(truth)
+    assert same_object_pairs(truth, iou=0.81).tolist() == literal_pairs(truth, iou=0.81)
+
+
+def test_many_boxes_in_many_images() -> None:
+    """More boxes than one thread scans at a time, in images of one to a hundred."""
+    rng = np.random.default_rng(0)
+    image = np.sort(rng.choice(12_000, 450_000, p=rng.dirichlet(np.full(12_000, 0.7))))
+    corner = rng.integers(0, 4, (len(image), 2)) / 4
+    truth = Annotations(
+        SIX, tuple(map(str, range(12_000))), image, np.hstack([corner, corner + 0.25]), image % 6
+    )
+    keys, counts = np.unique(
+        np.column_stack([truth.image, truth.boxes[:, :2] * 4]), axis=0, return_counts=True
+    )
+    pairs = same_object_pairs(truth)
+    assert len(keys) > 10_000
+    assert len(pairs) == (counts * (counts - 1) // 2).sum()
+    assert (truth.boxes[pairs[:, 0]] == truth.boxes[pairs[:, 1]]).all()
 
 
 def test_boxes_without_area_match_nothing() -> None:

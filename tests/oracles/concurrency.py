@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 
 from wildbox.annotations import Annotations
 from wildbox.vocabulary import Hierarchy
@@ -11,14 +12,15 @@ Box = tuple[float, float, float, float]
 
 
 def overlap(a: Box, b: Box, *, iou: float) -> bool:
-    """Whether IoU > `iou`, as shared area > iou * union, in float64."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
+    """Whether IoU > `iou`, as shared area > iou * union, of the decimals that the numbers print as."""
+    ax1, ay1, ax2, ay2 = (Fraction(repr(x)) for x in a)
+    bx1, by1, bx2, by2 = (Fraction(repr(x)) for x in b)
+    width, height = min(ax2, bx2) - max(ax1, bx1), min(ay2, by2) - max(ay1, by1)
     if width <= 0 or height <= 0:
         return False
     shared = width * height
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared > iou * (areas - shared)
+    areas = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1)
+    return shared > Fraction(repr(iou)) * (areas - shared)
 
 
 def rows_of(truth: Annotations) -> list[tuple[int, int, Box]]:
@@ -84,3 +86,21 @@ def repeated_rows(truth: Annotations) -> int:
     """Rows equal to an earlier one in image, label and box."""
     rows = rows_of(truth)
     return len(rows) - len(set(rows))
+
+
+def label_set_counts(truth: Annotations) -> Counter[tuple[int, ...]]:
+    """Labels of an object -> the rows whose object carries exactly these."""
+    return Counter(tuple(labels) for labels in labels_of_objects(truth))
+
+
+def verified_absent(truth: Annotations) -> Counter[int]:
+    """Class -> its rows on images where it is verified to be absent."""
+    known = truth.image_labels
+    absent = {
+        (image, label)
+        for image, label, there in zip(
+            known.image.tolist(), known.label.tolist(), known.is_positive.tolist(), strict=True
+        )
+        if not there
+    }
+    return Counter(label for image, label, _ in rows_of(truth) if (image, label) in absent)

@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from wildbox.errors import ConfigError, InputError
-from wildbox.sampling import class_probabilities, repeat_factors
-from wildbox.sampling.balance import images_by_class
+from wildbox.sampling import class_probabilities, image_weights, repeat_factors, to_csr
 
 HOLDINGS = st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12)
 """The labels of each image."""
-
-
-def rows(holdings: list[list[int]]) -> tuple[list[int], list[int]]:
-    offsets = np.cumsum([0, *map(len, holdings)]).tolist()
-    return offsets, [label for labels in holdings for label in labels]
 
 
 @settings(max_examples=100, deadline=None)
@@ -62,8 +56,8 @@ def test_balance_must_be_a_number_of_at_least_0(balance: float) -> None:
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([1, -1], "at least 0"),
-        ([1, math.nan], "at least 0"),
+        ([1, -1], "class 1 has -1.0, expected a count of at least 0"),
+        ([1, math.nan], "class 1 has nan"),
         ([0, 0], "no class occurs"),
         ([], "no class occurs"),
     ],
@@ -80,7 +74,7 @@ def test_repeat_factors_equal_the_formula(holdings: list[list[int]], threshold: 
         c: sum(c in labels for labels in holdings) / len(holdings) for labels in holdings for c in labels
     }
     expected = [max([1.0, *(math.sqrt(threshold / share[c]) for c in labels)]) for labels in holdings]
-    assert_allclose(repeat_factors(*rows(holdings), threshold=threshold), expected)
+    assert_allclose(repeat_factors(*to_csr(holdings), threshold=threshold), expected)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, math.nan])
@@ -90,25 +84,21 @@ def test_threshold_must_be_a_share(threshold: float) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(HOLDINGS, st.sampled_from([0, 70_000]))
-def test_images_by_class(holdings: list[list[int]], shift: int) -> None:
-    first, images = images_by_class(*rows([[label + shift for label in labels] for labels in holdings]))
-    assert len(first) == max((label + shift + 1 for labels in holdings for label in labels), default=0) + 1
-    for label in range(shift, len(first) - 1):
-        expected = [b for b, labels in enumerate(holdings) if label - shift in labels]
-        assert images[first[label] : first[label + 1]].tolist() == expected
+@given(HOLDINGS.filter(any), st.sampled_from([0, 0.7, 1, 3.5]))
+def test_image_weights_equal_the_formula(holdings: list[list[int]], balance: float) -> None:
+    held_by = [sum(label in labels for labels in holdings) for label in range(6)]
+    by_class = class_probabilities(held_by, balance=balance)
+    expected = [sum(by_class[label] / held_by[label] for label in set(labels)) for labels in holdings]
+    assert_allclose(image_weights(*to_csr(holdings), balance=balance), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("offsets", "labels", "message"),
-    [
-        ([], [], "offsets"),
-        ([1, 2], [0, 0], "ascend from 0 to 2"),
-        ([0, 1], [0, 0], "ascend from 0 to 2"),
-        ([0, 2, 1, 2], [0, 0], "ascend"),
-        ([0, 2], [0, -3], "entry 1 is -3"),
-    ],
-)
-def test_rows_must_fit(offsets: list[int], labels: list[int], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        images_by_class(offsets, labels)
+def test_weights_of_frequency_are_numbers_of_labels() -> None:
+    found = image_weights(*to_csr([[0], [0, 1, 1], [], [0, 1, 2]]), balance=0)
+    assert_allclose(found, np.array([1, 2, 0, 3]) / 6)
+
+
+def test_classes_beyond_those_named_are_refused() -> None:
+    for function in (image_weights, repeat_factors):
+        setting = {"balance": 1.0} if function is image_weights else {}
+        with pytest.raises(InputError, match=r"entry 2 \(image 1\) is 5, expected 0\.\.4"):
+            function([0, 1, 3], [0, 1, 5], classes=5, **setting)

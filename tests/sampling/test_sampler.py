@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from wildbox.errors import ConfigError, InputError
-from wildbox.sampling import BalancedSampler, class_probabilities
-from wildbox.sampling.sampler import BLOCK
+from wildbox.sampling import BalancedSampler, class_probabilities, to_csr
+from wildbox.sampling.stream import BLOCK
 
 HOLDINGS = [[0]] * 40 + [[0, 1]] * 12 + [[1, 2, 2]] * 3 + [[4]] + [[]] * 4
 """Labels of 60 images: class 3 is in none, the last four images have none, and one repeats a label."""
-OFFSETS = np.cumsum([0, *map(len, HOLDINGS)])
-LABELS = np.array([label for labels in HOLDINGS for label in labels])
+OFFSETS, LABELS = to_csr(HOLDINGS)
 DRAWS = 40_000
 
 
 def sampler(**settings: Any) -> BalancedSampler:
-    return BalancedSampler(OFFSETS, LABELS, **{"seed": 7, "length": 100, **settings})
+    return BalancedSampler(OFFSETS, LABELS, **{"seed": 7, "balance": None, "length": 100, **settings})
 
 
 def hybrid(n: int) -> float | None:
@@ -183,8 +182,8 @@ def test_refuses_a_schedule_below_0_when_it_comes() -> None:
 
 
 def test_images_without_labels_can_only_be_passed_through() -> None:
-    assert sorted(BalancedSampler([0, 0, 0], [], seed=0, length=2)) == [0, 1]
+    assert sorted(BalancedSampler([0, 0, 0], [], seed=0, balance=None, length=2)) == [0, 1]
     with pytest.raises(InputError, match="no class occurs"):
         BalancedSampler([0, 0, 0], [], seed=0, balance=1.0)
     with pytest.raises(InputError, match="at least one image"):
-        BalancedSampler([0], [], seed=0)
+        BalancedSampler([0], [], seed=0, balance=None)

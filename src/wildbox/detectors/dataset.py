@@ -21,9 +21,8 @@ Sample = tuple[Tensor, dict[str, Tensor]]
 
 
 def image_path(annotations: Annotations, index: int, folder: Path) -> Path:
-    """Where an image lies: its file name, or, as in Open Images, its id with `.jpg`."""
-    names = annotations.file_names
-    return folder / (names[index] if names else f"{annotations.image_ids[index]}.jpg")
+    """Where an image lies."""
+    return folder / annotations.file_name(index)
 
 
 def load_image(path: str | Path) -> Tensor:

@@ -1,23 +1,23 @@
-"""All statistics of the labels of a set of annotations, and the files that tell them.
+"""All statistics of the labels of a set of annotations.
 
 Letters: N boxes, M pairs, C classes.
 """
 
 from __future__ import annotations
 
-import json
-import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, reduce
+from operator import add
+from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
 from wildbox.boxes import areas
 from wildbox.errors import InputError
-from wildbox.formats.files import whole_file, write_csv
 from wildbox.labels.concurrency import (
     Concurrency,
     ConcurrentRates,
@@ -26,13 +26,45 @@ from wildbox.labels.concurrency import (
     concurrent_rates,
     confusion_pairs,
     count_concurrency,
+    pairs_of_classes,
 )
-from wildbox.labels.counts import ClassCounts, count_classes, distinct
-from wildbox.labels.objects import same_object_pairs
+from wildbox.labels.contradictions import Contradictions, find_contradictions
+from wildbox.labels.counts import ClassCounts, count_classes
+from wildbox.labels.label_sets import LabelSets, count_label_sets
+from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+FEW, PART = 100_000, 2_000_000
+"""Boxes that one thread does alone; boxes of a part, which bound what is needed beside the annotations."""
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What an audit counts; audits with other settings do not add up.
+
+    Args:
+        iou: boxes of one image mark one object above it (strict).
+        min_ratio: confusion pairs and counted rates are kept above it (strict).
+        include_group_of: count group-of boxes like the others; else as if they were not there.
+        examples: how many boxes to keep as examples of each label set.
+    """
+
+    iou: float = 0.9
+    min_ratio: float = 0.1
+    include_group_of: bool = True
+    examples: int = 4
+
+
+class ImpliedLabel(NamedTuple):
+    """A class, one of its ancestors, and how many of its boxes carry that label too."""
+
+    label: int
+    ancestor: int
+    boxes: int
+    with_ancestor: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +73,7 @@ class LabelAudit:
 
     vocabulary: Vocabulary
     hierarchy: Hierarchy | None
-    iou: float
-    min_ratio: float
+    settings: AuditSettings
     images: int
     """B, images without boxes among them."""
     counts: ClassCounts
@@ -54,28 +85,26 @@ class LabelAudit:
     """Rows that repeat an earlier one: image, box and label."""
     flat_boxes: int
     """Boxes without area: counted, but on no object."""
-    multi_label_boxes: int
-    """Boxes whose object carries at least two labels."""
+    label_sets: LabelSets
+    contradictions: Contradictions
 
     def __add__(self, other: LabelAudit) -> LabelAudit:
         """The audit of two sets of images that share none. `InputError` where classes or settings differ."""
-        ours, theirs = (
-            (a.vocabulary, a.hierarchy and a.hierarchy.edges, a.iou, a.min_ratio) for a in (self, other)
-        )
+        ours, theirs = ((a.vocabulary, a.hierarchy and a.hierarchy.edges, a.settings) for a in (self, other))
         if ours != theirs:
             raise InputError("audits with other classes, hierarchy or settings do not add up")
         return LabelAudit(
             self.vocabulary,
             self.hierarchy,
-            self.iou,
-            self.min_ratio,
+            self.settings,
             self.images + other.images,
             self.counts + other.counts,
             self.concurrency + other.concurrency,
             self.unexplained + other.unexplained,
             self.duplicates + other.duplicates,
             self.flat_boxes + other.flat_boxes,
-            self.multi_label_boxes + other.multi_label_boxes,
+            self.label_sets + other.label_sets,
+            self.contradictions + other.contradictions,
         )
 
     @cached_property
@@ -83,7 +112,7 @@ class LabelAudit:
         """Confusion pairs above `min_ratio`, largest ratio first, ties by the ids of source and confusion."""
         ids = self.vocabulary.ids
         return sorted(
-            confusion_pairs(self.concurrency, min_ratio=self.min_ratio),
+            confusion_pairs(self.concurrency, min_ratio=self.settings.min_ratio),
             key=lambda pair: (-pair.ratio, ids[pair.source], ids[pair.confusion]),
         )
 
@@ -91,24 +120,41 @@ class LabelAudit:
     def rates(self) -> ConcurrentRates:
         """Concurrent rates above `min_ratio`, and those of the hierarchy."""
         return concurrent_rates(
-            self.concurrency, vocabulary=self.vocabulary, hierarchy=self.hierarchy, min_ratio=self.min_ratio
+            self.concurrency,
+            vocabulary=self.vocabulary,
+            hierarchy=self.hierarchy,
+            min_ratio=self.settings.min_ratio,
         )
+
+    @cached_property
+    def implied(self) -> list[ImpliedLabel]:
+        """Every class that has boxes with each of its ancestors: by hierarchy, the label that should stand or not.
+
+        A file that is not expanded has (nearly) none of them, an expanded one all; between is half expanded.
+        """
+        if self.hierarchy is None:
+            return []
+        boxes, matched = self.counts.boxes, self.concurrency.matched
+        return [
+            ImpliedLabel(i, a, int(boxes[i]), int(matched[i, a]))
+            for i, a in np.argwhere(self.hierarchy.is_ancestor).tolist()
+            if boxes[i]
+        ]
 
     def related(self, a: int, b: int) -> bool:
         """Whether one class is an ancestor of the other."""
         return self.hierarchy is not None and self.hierarchy.related(a, b)
 
     def summary(self) -> dict[str, float]:
-        """The numbers of the whole set, by name; imbalance and gini are nan without boxes.
+        """The numbers of the whole set, by name; nan where there is nothing to divide by.
 
         Overlapping pairs are pairs of boxes of different classes on one object: of kin, where one class is an
         ancestor of the other; unexplained, see `unexplained`; the rest are labels that a third, more specific
-        one on the object implies.
+        one on the object implies. Expanded is the share of the ancestors' labels, over all boxes, that are there.
         """
-        confusion = self.concurrency.confusion
-        of_kin = 0
-        if self.hierarchy is not None:
-            of_kin = int(confusion[self.hierarchy.is_ancestor].sum())
+        confusion, sizes = self.concurrency.confusion, self.label_sets.by_size()
+        of_kin = 0 if self.hierarchy is None else int(confusion[self.hierarchy.is_ancestor].sum())
+        wanted = sum(one.boxes for one in self.implied)
         return {
             "images": self.images,
             "boxes": int(self.counts.boxes.sum()),
@@ -118,56 +164,37 @@ class LabelAudit:
             "gini": self.counts.gini,
             "duplicates": self.duplicates,
             "boxes_without_area": self.flat_boxes,
-            "multi_label_boxes": self.multi_label_boxes,
+            "multi_label_boxes": sum(sizes[1:]),
+            "most_labels_on_an_object": len(sizes),
+            "label_sets": len(self.label_sets.sets),
             "overlapping_pairs": int(confusion.sum()) // 2,
             "overlapping_pairs_of_kin": of_kin,
             "overlapping_pairs_unexplained": int(self.unexplained.sum()) // 2,
             "confusion_pairs": len(self.pairs),
             "confusion_pairs_of_kin": sum(self.related(pair.source, pair.confusion) for pair in self.pairs),
-            "iou": self.iou,
-            "min_ratio": self.min_ratio,
+            "expanded": sum(one.with_ancestor for one in self.implied) / wanted if wanted else float("nan"),
+            "boxes_verified_absent": int(self.contradictions.boxes.sum()),
+            "iou": self.settings.iou,
+            "min_ratio": self.settings.min_ratio,
         }
-
-    def write(self, folder: str | Path) -> None:
-        """Write classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json; make the folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        ids, names = self.vocabulary.ids, self.vocabulary.names
-        columns = (ids, names, self.counts.boxes.tolist(), self.counts.images.tolist(), self.counts.groups())
-        write_csv(folder / "classes.csv", CLASS_COLUMNS, zip(*columns, strict=True))
-        rows = (
-            (
-                *(ids[pair.source], ids[pair.confusion], names[pair.source], names[pair.confusion]),
-                *(pair.source_boxes, pair.confusion_boxes, pair.ratio),
-                str(self.related(pair.source, pair.confusion)).lower(),
-            )
-            for pair in self.pairs
-        )
-        write_csv(folder / "confusion_pairs.csv", PAIR_COLUMNS, rows)
-        self.rates.write(folder / "concurrent_rates.csv")
-        numbers = {name: None if math.isnan(number) else number for name, number in self.summary().items()}
-        with whole_file(folder / "summary.json") as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-
-
-CLASS_COLUMNS = ("class_id", "class_name", "boxes", "images", "group")
-PAIR_COLUMNS = (
-    *("source", "confusion", "source_name", "confusion_name"),
-    *("source_boxes", "confusion_boxes", "ratio", "related"),
-)
 
 
 def audit(
-    annotations: Annotations, *, hierarchy: Hierarchy | None = None, iou: float = 0.9, min_ratio: float = 0.1
+    annotations: Annotations,
+    *,
+    hierarchy: Hierarchy | None = None,
+    iou: float = 0.9,
+    min_ratio: float = 0.1,
+    include_group_of: bool = True,
+    examples: int = 4,
 ) -> LabelAudit:
     """What is uneven and what is ambiguous in the labels of some annotations, as they are (nothing is expanded).
 
     Args:
         hierarchy: says which pairs are related and adds rates of 1 from a class to its ancestors.
-        iou: boxes of one image mark one object above it (strict).
-        min_ratio: confusion pairs and counted rates are kept above it (strict).
+        iou, min_ratio, include_group_of, examples: see `AuditSettings`.
     Raises:
-        ConfigError: `iou` outside [0, 1), `min_ratio` below 0.
+        ConfigError: `iou` outside [0, 1), `min_ratio` or `examples` below 0.
         InputError: a hierarchy of another size than the vocabulary.
 
     >>> two = Vocabulary(("torch", "flashlight"))
@@ -178,40 +205,53 @@ def audit(
     if hierarchy is not None and len(hierarchy) != len(annotations.vocabulary):
         raise InputError(f"hierarchy of {len(hierarchy)} classes, expected {len(annotations.vocabulary)}")
     check_min_ratio(min_ratio)
-    pairs = same_object_pairs(annotations, iou=iou)
-    differ = pairs[annotations.label[pairs[:, 0]] != annotations.label[pairs[:, 1]]]
+    if not include_group_of:
+        annotations = annotations.keep(~annotations.is_group_of)
+    settings = AuditSettings(iou, min_ratio, include_group_of, examples)
+    threads = numba.get_num_threads()
+    parts = annotations.parts(max(threads, len(annotations) // PART) if len(annotations) > FEW else 1)
+    with ThreadPoolExecutor(threads) as pool:
+        return reduce(add, pool.map(lambda part: _audit(part, hierarchy, settings), parts))
+
+
+def _audit(annotations: Annotations, hierarchy: Hierarchy | None, settings: AuditSettings) -> LabelAudit:
+    """The audit of a part; what takes long is compiled and lets other threads run."""
+    pairs = same_object_pairs(annotations, iou=settings.iou)
+    objects = object_labels(annotations, pairs=pairs)
+    flat = areas(annotations.boxes) == 0
     return LabelAudit(
         annotations.vocabulary,
         hierarchy,
-        iou,
-        min_ratio,
+        settings,
         len(annotations.image_ids),
         count_classes(annotations),
-        count_concurrency(annotations, iou=iou, pairs=pairs),
-        _unexplained(annotations.label, differ, classes=len(annotations.vocabulary), hierarchy=hierarchy),
-        _repeated_rows(annotations, pairs),
-        int((areas(annotations.boxes) == 0).sum()),
-        len(distinct(differ.ravel())),
+        count_concurrency(annotations, pairs=pairs, objects=objects),
+        _unexplained(annotations.label, pairs, objects, hierarchy, classes=len(annotations.vocabulary)),
+        _repeated_rows(annotations, pairs, flat),
+        int(flat.sum()),
+        count_label_sets(annotations, objects, examples=settings.examples),
+        find_contradictions(annotations, examples=settings.examples),
     )
 
 
-def _unexplained(label: Ints, pairs: Ints, *, classes: int, hierarchy: Hierarchy | None) -> Ints:
+def _unexplained(
+    label: Ints, pairs: Ints, objects: ObjectLabels, hierarchy: Hierarchy | None, *, classes: int
+) -> Ints:
     """(C, C) symmetric: the pairs of boxes with different labels where both labels are most specific."""
-    specific: Bools = np.ones(len(label), bool)
     if hierarchy is not None:
-        for box, other in (pairs.T, pairs.T[::-1]):
-            specific[box[hierarchy.is_ancestor[label[other], label[box]]]] = False
-    a, b = label[pairs[specific[pairs].all(axis=1)]].T
-    flat = np.bincount(a * classes + b, minlength=classes * classes).reshape(classes, classes)
-    return (flat + flat.T).astype(np.int64)
+        box = np.repeat(np.arange(len(label)), np.diff(objects.offsets))
+        specific: Bools = np.ones(len(label), bool)
+        specific[box[hierarchy.is_ancestor[objects.labels, label[box]]]] = False
+        pairs = pairs[specific[pairs].all(axis=1)]
+    counts: Ints = pairs_of_classes(label, pairs, classes)
+    return counts
 
 
-def _repeated_rows(annotations: Annotations, pairs: Ints) -> int:
-    """How many rows repeat an earlier one. Rows with area that repeat are pairs; the others are sorted."""
+def _repeated_rows(annotations: Annotations, pairs: Ints, flat: Bools) -> int:
+    """How many rows repeat an earlier one. Rows with area that repeat are pairs; the others, flat, are sorted."""
     boxes, label = annotations.boxes, annotations.label
-    a, b = pairs.T
-    same = (label[a] == label[b]) & (boxes[a] == boxes[b]).all(axis=1)
-    again = len(distinct(b[same]))
-    flat = areas(boxes) == 0
+    a, b = pairs[label[pairs[:, 0]] == label[pairs[:, 1]]].T
+    again: Bools = np.zeros(len(label), bool)
+    again[b[(boxes[a] == boxes[b]).all(axis=1)]] = True
     rows = np.column_stack([annotations.image[flat], label[flat], boxes[flat]])
-    return again + len(rows) - len(np.unique(rows, axis=0))
+    return int(again.sum()) + len(rows) - len(np.unique(rows, axis=0))

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import write_csv
-from wildbox.labels.counts import distinct
-from wildbox.labels.objects import same_object_pairs
+from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 Ints = NDArray[np.int64]
@@ -43,40 +43,53 @@ class Concurrency:
 
 
 def count_concurrency(
-    annotations: Annotations, *, iou: float = 0.9, include_group_of: bool = True, pairs: Ints | None = None
+    annotations: Annotations,
+    *,
+    iou: float = 0.9,
+    pairs: Ints | None = None,
+    objects: ObjectLabels | None = None,
 ) -> Concurrency:
-    """Count the pairs of boxes with IoU > `iou` by their classes.
+    """Count the pairs of boxes with IoU > `iou` by their classes. Group-of boxes count like the others.
 
     Args:
-        include_group_of: count group-of boxes like the others; else as if they were not there.
         pairs: (M, 2) what `same_object_pairs` gave for the same `iou`, where it is at hand.
+        objects: what `object_labels` gave for them without a hierarchy, where it is at hand.
 
     >>> two = Vocabulary(("a", "b"))
     >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
     >>> count_concurrency(truth).confusion.tolist()
     [[0, 1], [1, 0]]
     """
-    classes = len(annotations.vocabulary)
-    label, counted = annotations.label, np.ones(len(annotations), bool)
-    if pairs is None:
-        pairs = same_object_pairs(annotations, iou=iou)
-    if not include_group_of:
-        counted = ~annotations.is_group_of
-        pairs = pairs[counted[pairs].all(axis=1)]
-    pairs = pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]
-    box = np.concatenate([pairs[:, 0], pairs[:, 1]])
-    other = label[np.concatenate([pairs[:, 1], pairs[:, 0]])]
-
-    def table(box: Ints, other: Ints) -> Ints:
-        flat = np.bincount(label[box] * classes + other, minlength=classes * classes)
-        return flat.reshape(classes, classes).astype(np.int64)
-
-    once = distinct(box * max(classes, 1) + other)
+    classes, label = len(annotations.vocabulary), annotations.label
+    pairs = same_object_pairs(annotations, iou=iou) if pairs is None else pairs
+    objects = object_labels(annotations, pairs=pairs) if objects is None else objects
     return Concurrency(
-        np.bincount(label[counted], minlength=classes).astype(np.int64),
-        table(box, other),
-        table(once // max(classes, 1), once % max(classes, 1)),
+        np.bincount(label, minlength=classes),
+        pairs_of_classes(label, pairs, classes),
+        _matched(label, objects.offsets, objects.labels, classes),
     )
+
+
+@numba.njit(cache=True, nogil=True)
+def pairs_of_classes(label, pairs, classes):  # type: ignore[no-untyped-def]
+    """(C, C) symmetric: how many pairs of boxes (M, 2) are of two classes; 0 on the diagonal."""
+    counts = np.zeros((classes, classes), np.int64)
+    for m in range(len(pairs)):
+        a, b = label[pairs[m, 0]], label[pairs[m, 1]]
+        if a != b:
+            counts[a, b] += 1
+            counts[b, a] += 1
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _matched(label, offsets, labels, classes):  # type: ignore[no-untyped-def]
+    counts = np.zeros((classes, classes), np.int64)
+    for box in range(len(label)):
+        for k in range(offsets[box], offsets[box + 1]):
+            if labels[k] != label[box]:
+                counts[label[box], labels[k]] += 1
+    return counts
 
 
 @dataclass(frozen=True)
@@ -152,13 +165,18 @@ class ConcurrentRates:
         return ConcurrentRates(self.vocabulary, sharp, self.boxes, self.matched)
 
     def write(self, path: str | Path) -> None:
-        """CSV class, other, rate, boxes, matched: the rates above 0, by class ids."""
+        """CSV class, other, rate, boxes, matched, lower, upper: the rates above 0, by class ids.
+
+        lower and upper are the 95 % Wilson interval of matched / boxes, which the hierarchy may have overruled.
+        """
         ids = self.vocabulary.ids
+        lower, upper = wilson_interval(self.matched, self.boxes[:, None])
+        columns = (self.values, np.broadcast_to(self.boxes[:, None], lower.shape), self.matched, lower, upper)
         rows = (
-            (ids[i], ids[j], float(self.values[i, j]), int(self.boxes[i]), int(self.matched[i, j]))
+            (ids[i], ids[j], *(column[i, j].item() for column in columns))
             for i, j in np.argwhere(self.values > 0)
         )
-        write_csv(path, RATE_COLUMNS, rows)
+        write_csv(path, (*RATE_COLUMNS, "lower", "upper"), rows)
 
     @classmethod
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> ConcurrentRates:
@@ -242,27 +260,33 @@ def concurrent_rates(
     for what, classes in (("counts", len(concurrency.boxes)), ("hierarchy", len(hierarchy or vocabulary))):
         if classes != len(vocabulary):
             raise InputError(f"{what} of {classes} classes, expected {len(vocabulary)}")
-    support = np.maximum(concurrency.boxes, 1)[:, None]
-    values = concurrency.matched / support
+    support = concurrency.boxes[:, None]
+    values = concurrency.matched / np.maximum(support, 1)
     if bound == "wilson":
-        values = wilson_lower(concurrency.matched, np.broadcast_to(support, values.shape))
+        values = wilson_interval(concurrency.matched, support)[0]
     values = np.where(values > min_ratio, values, 0.0)
     if hierarchy is not None:
         values = np.where(hierarchy.is_ancestor, 1.0, values)
     return ConcurrentRates(vocabulary, values, concurrency.boxes, concurrency.matched)
 
 
-def wilson_lower(successes: Ints, trials: Ints, *, z: float = 1.959963984540054) -> Floats:
-    """Lower end of the Wilson score interval of a share; z is the normal quantile (default: 95 %, two-sided).
+def wilson_interval(successes: Ints, trials: Ints, *, z: float = 1.959963984540054) -> tuple[Floats, Floats]:
+    """Both ends of the Wilson score interval of a share; z is the normal quantile (default: 95 %, two-sided).
 
-    >>> round(float(wilson_lower(np.array(5), np.array(10))), 4)
-    0.2366
+    Args:
+        successes, trials: of shapes that broadcast. Without trials the interval is (0, 1).
+
+    >>> [round(float(end), 4) for end in wilson_interval(np.array(5), np.array(10))]
+    [0.2366, 0.7634]
     """
-    n, p = trials.astype(np.float64), successes / trials
+    n = np.maximum(trials, 1).astype(np.float64)
+    p = successes / n
     centre = p + z * z / (2 * n)
     spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    lower = (centre - spread) / (1 + z * z / n)
-    return np.where(successes > 0, np.clip(lower, 0.0, 1.0), 0.0)
+    scale = 1 + z * z / n
+    lower = np.where(successes > 0, np.clip((centre - spread) / scale, 0, 1), 0.0)
+    upper = np.where(successes < trials, np.clip((centre + spread) / scale, 0, 1), 1.0)
+    return lower, upper
 
 
 def check_min_ratio(min_ratio: float) -> None:

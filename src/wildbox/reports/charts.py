@@ -10,14 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from wildbox.annotations import Floats, Ints
 from wildbox.errors import InputError
 from wildbox.evaluation.result import Gain
 from wildbox.reports.canvas import Canvas, shortened, text_width
+from wildbox.reports.seriation import MAX_NAMES, concurring_order
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9701a", "#9aa0a6"
-MAX_NAMES = 60
-"""More names than that are not readable along one axis."""
 _NAME_SIZE, _NAME_ROOM = 7.0, 130.0
 
 
@@ -69,31 +67,6 @@ def imbalance_curve(
     absent = f", {len(count) - len(order)} without boxes" if len(order) < len(count) else ""
     canvas.text(width / 2, 0.2, f"{len(order)} classes{ratio}{absent}", size=9, room=width - 0.2)
     canvas.save(path)
-
-
-def concurring_order(rates: Floats, *, limit: int = MAX_NAMES) -> Ints:
-    """The classes that concur with another, at most the `limit` strongest, those that concur side by side.
-
-    The strength of a class is the sum of its rates in both directions. The order walks from the strongest
-    class to the one it concurs with most, deep first, so that every group of concurring classes is a block.
-
-    >>> concurring_order(np.array([[0, 0, 0.9], [0, 0, 0], [0.1, 0, 0]])).tolist()
-    [0, 2]
-    """
-    bond = np.asarray(rates, np.float64) + np.asarray(rates, np.float64).T
-    strength = bond.sum(axis=1)
-    ranked = np.argsort(-strength, kind="stable")[:limit]
-    ranked = ranked[strength[ranked] > 0]
-    kept = {int(i) for i in ranked}
-    order: list[int] = []
-    stack = [int(i) for i in ranked[::-1]]
-    while stack:
-        node = stack.pop()
-        if node in kept:
-            kept.remove(node)
-            order.append(node)
-            stack += [int(i) for i in np.argsort(bond[node], kind="stable") if bond[node, i] > 0]
-    return np.array(order, np.int64)
 
 
 def rates_matrix(rates: ArrayLike, path: str | Path, *, names: Sequence[str]) -> None:

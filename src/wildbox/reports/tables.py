@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from wildbox.errors import InputError
@@ -17,16 +18,29 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of raw values of the same length; `note` says in plain words what they are."""
+    """A header and rows of raw values of the same length; `note` says in plain words what they are.
+
+    Args:
+        name: the table in addresses of the page (#name); default: by its place there.
+        choices: columns of text whose values are offered as filters.
+        views: title -> what it shows, offered as links: "sort" (a column, "-" before it: largest first),
+            "filter" (what one would type), or one of `choices` (the value).
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    name: str = ""
+    choices: Sequence[str] = ()
+    views: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
             if len(row) != len(self.header):
                 raise InputError(f"table row {number} has {len(row)} cells, expected {len(self.header)}")
+        missing = [name for name in self.choices if name not in self.header]
+        if missing:
+            raise InputError(f"no column {missing[0]!r} to choose by; there are {', '.join(self.header)}")
 
 
 def is_number(cell: Cell) -> bool:
@@ -39,14 +53,14 @@ def is_number(cell: Cell) -> bool:
 def show(cell: Cell) -> str:
     """A cell as people read it: three decimals, integers whole, an en dash where there is no value.
 
-    >>> [show(cell) for cell in (0.12345, 12, "cat", None, float("nan"))]
-    ['0.123', '12', 'cat', '–', '–']
+    >>> [show(cell) for cell in (0.12345, 12345, "cat", None, float("nan"))]
+    ['0.123', '12,345', 'cat', '–', '–']
     """
     if isinstance(cell, str | bool):
         return str(cell)
     if cell is None or math.isnan(cell):
         return "–"
-    return str(int(cell)) if hasattr(cell, "__index__") else f"{cell:.3f}"
+    return f"{int(cell):,}" if hasattr(cell, "__index__") else f"{cell:,.3f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
@@ -128,11 +142,24 @@ def csv_table(
     if missing:
         raise InputError(f"no column {missing[0]!r}; there are {', '.join(header)}", path=path, line=1)
     parsed = [_parsed([line[header.index(name)] for line in lines[1:]]) for name in names]
-    rows = [list(row) for row in zip(*parsed, strict=True)]
-    if limit is not None and len(rows) > limit:
-        note = f"{note} The first {limit} of {len(rows)} rows; all are in {Path(path).name}.".strip()
-        rows = rows[:limit]
+    rows: list[Sequence[Cell]] = [list(row) for row in zip(*parsed, strict=True)]
+    if limit is not None:
+        rows, rest = first_rows(rows, limit=limit, file=Path(path).name)
+        note = f"{note} {rest}".strip()
     return Table(names, rows, note)
+
+
+def first_rows(rows: Iterable[Sequence[Cell]], *, limit: int, file: str) -> tuple[list[Sequence[Cell]], str]:
+    """At most `limit` rows, the first, and where there are more a note that says so and names the file with all.
+
+    >>> first_rows([[1], [2], [3]], limit=2, file="all.csv")
+    ([[1], [2]], 'The first 2 of 3 rows; all are in all.csv.')
+    """
+    given = iter(rows)
+    kept = list(islice(given, limit))
+    rest = sum(1 for _ in given)
+    note = f"The first {len(kept):,} of {len(kept) + rest:,} rows; all are in {file}." if rest else ""
+    return kept, note
 
 
 def _parsed(column: Sequence[str]) -> Sequence[Cell]:

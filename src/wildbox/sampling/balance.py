@@ -1,6 +1,7 @@
 """How often each class, or each image, should be drawn: pure functions of who holds what.
 
-Letters: B images, C classes, N_i the number of images that hold class i, lambda the balance.
+Letters: B images, C classes, E entries (image, class), N_i the number of images that hold class i, lambda the
+balance.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wildbox.errors import ConfigError, InputError
+from wildbox.sampling.holdings import images_by_class
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
 
 
 def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Floats:
@@ -19,8 +20,10 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
 
     p_n(i) = N_i / Σ N is the frequency and p_a(i) = 1 / C' is even over the C' classes that occur.
 
+    A class that no image holds has probability 0 and is not among the C': it cannot be drawn, so it is no error.
+
     Args:
-        images_per_class: (C,) N; a class that no image holds has probability 0.
+        images_per_class: (C,) N.
         balance: lambda >= 0. 0 draws classes by frequency, 1 evenly (class-aware), above 1 favours the rare.
 
     Returns:
@@ -38,8 +41,11 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
     if not (np.isfinite(balance) and balance >= 0):
         raise ConfigError(f"balance (lambda) is {balance}, expected a number of at least 0")
     counts = np.asarray(images_per_class, np.float64)
-    if not (np.isfinite(counts) & (counts >= 0)).all():
-        raise InputError("images per class: expected counts of at least 0")
+    if (wrong := ~(np.isfinite(counts) & (counts >= 0))).any():
+        label = int(np.argmax(wrong))
+        raise InputError(
+            f"images per class: class {label} has {counts[label]}, expected a count of at least 0"
+        )
     if not counts.any():
         raise InputError("images per class: no class occurs in any image")
     occurs = counts > 0
@@ -49,13 +55,45 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
     return np.asarray(weights / weights.sum())
 
 
-def repeat_factors(offsets: ArrayLike, labels: ArrayLike, *, threshold: float = 0.001) -> Floats:
+def image_weights(
+    offsets: ArrayLike, labels: ArrayLike, *, balance: float, classes: int | None = None
+) -> Floats:
+    """Probability of each image in one draw of soft-balance: Σ p_s(i) / N_i over the classes i that it holds.
+
+    As weights of `torch.utils.data.WeightedRandomSampler` they give the frequencies of `BalancedSampler`, without
+    its shards and its resuming.
+
+    Args:
+        offsets: (B + 1,) CSR: the classes of image b are labels[offsets[b]:offsets[b + 1]]; repeats count once.
+        labels: (E,) class indices.
+        balance: lambda >= 0, as in `class_probabilities`.
+        classes: C, to refuse labels beyond; None: one more than the largest label.
+
+    Returns:
+        (B,) summing to 1; 0 for an image without labels.
+
+    Raises:
+        ConfigError, InputError: as `class_probabilities` and `images_by_class`.
+
+    >>> image_weights([0, 1, 2, 4], [0, 0, 0, 1], balance=1).round(3).tolist()
+    [0.167, 0.167, 0.667]
+    """
+    first, image = images_by_class(offsets, labels, classes=classes)
+    counts, images = np.diff(first), len(np.asarray(offsets)) - 1
+    each = class_probabilities(counts, balance=balance) / np.maximum(counts, 1)
+    return np.asarray(np.bincount(image, np.repeat(each, counts), minlength=images), np.float64)
+
+
+def repeat_factors(
+    offsets: ArrayLike, labels: ArrayLike, *, threshold: float = 0.001, classes: int | None = None
+) -> Floats:
     """How often an epoch repeats each image: the largest max(1, sqrt(t / f_i)) of the classes i it holds.
 
     Args:
         offsets: (B + 1,) CSR: the classes of image b are labels[offsets[b]:offsets[b + 1]]; repeats count once.
-        labels: (sum,) class indices.
+        labels: (E,) class indices.
         threshold: t; classes on a smaller share f of the images than this are repeated.
+        classes: C, to refuse labels beyond; None: one more than the largest label.
 
     Returns:
         (B,) of at least 1; 1 for an image without labels.
@@ -67,42 +105,9 @@ def repeat_factors(offsets: ArrayLike, labels: ArrayLike, *, threshold: float = 
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise ConfigError(f"threshold is {threshold}, expected a share of images of at least 0")
-    first, image = images_by_class(offsets, labels)
+    first, image = images_by_class(offsets, labels, classes=classes)
     counts, images = np.diff(first), len(np.asarray(offsets)) - 1
     factors = np.maximum(1.0, np.sqrt(threshold * images / np.maximum(counts, 1)))
     largest = np.ones(images)
     np.maximum.at(largest, image, np.repeat(factors, counts))
     return largest
-
-
-def images_by_class(offsets: ArrayLike, labels: ArrayLike) -> tuple[Ints, Ints]:
-    """Turn the classes of images into the images of classes.
-
-    Args:
-        offsets: (B + 1,) CSR: the classes of image b are labels[offsets[b]:offsets[b + 1]]; repeats count once.
-        labels: (sum,) class indices.
-
-    Returns:
-        (C + 1,) offsets and image indices, ascending within a class; C is one more than the largest label.
-
-    Raises:
-        InputError: offsets that do not ascend from 0 to len(labels), or a label below 0.
-
-    >>> [column.tolist() for column in images_by_class([0, 2, 3], [1, 1, 0])]
-    [[0, 1, 2], [1, 0]]
-    """
-    start, label = np.asarray(offsets, np.int64), np.asarray(labels, np.int64)
-    if len(start) == 0 or start[0] != 0 or start[-1] != len(label) or (np.diff(start) < 0).any():
-        raise InputError(f"offsets: expected to ascend from 0 to {len(label)}, the number of labels")
-    if (label < 0).any():
-        raise InputError(f"labels: entry {int(np.argmax(label < 0))} is {label.min()}, expected at least 0")
-    classes = int(label.max()) + 1 if len(label) else 0
-    if classes <= 1 << 16:
-        label = label.astype(np.uint16)  # numpy sorts it by digits, ten times faster
-    order = np.argsort(label, kind="stable")
-    image = np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))[order]
-    label = label[order]
-    again = (label[1:] == label[:-1]) & (image[1:] == image[:-1])
-    keep = np.concatenate([np.ones(min(len(label), 1), bool), ~again])
-    counts = np.bincount(label[keep], minlength=classes)
-    return np.concatenate([[0], np.cumsum(counts)]), image[keep]

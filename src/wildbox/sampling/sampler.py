@@ -1,35 +1,27 @@
-"""Which image comes next: a torch sampler whose n-th draw is a pure function of the seed and n.
+"""Which image comes next: torch samplers on the one stream of draws.
 
-Letters: B images, C classes, n the number of a draw in the stream that one process alone would see.
+Letters: B images, C classes, E entries (image, class), n the number of a draw in the stream of one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch.utils.data import Sampler
+from torch import distributed
+from torch.utils.data import DistributedSampler, Sampler
 
-from wildbox.errors import ConfigError, InputError
-from wildbox.sampling.balance import class_probabilities, images_by_class
-
-Balance = float | None | Callable[[int], float | None]
-
-BLOCK = 4096
-"""Draws that share a random generator, and are made together."""
-
-PASS, DRAW = 0, 1
-"""Random streams of one seed: the orders of passes, the balanced draws."""
+from wildbox.errors import ConfigError
+from wildbox.sampling.stream import Balance, DrawStream, blocks
 
 
 class BalancedSampler(Sampler[int]):
     """Indices of images by soft-balance: a class, then an image uniformly among those that hold it.
 
-    Where lambda is None (non-balance), draw n is entry n mod B of the n // B-th random order of all images; an
-    image without labels occurs there only.
-
-    Draw n depends on the seed and n alone. So ranks are exact shards: rank r takes the draws n with
+    Draw n depends on the seed and n alone (`DrawStream`). So ranks are exact shards: rank r takes the draws n with
     n mod world_size = r, and all ranks together take the one-process stream, each draw once. And resuming is
     setting the position. Iterating continues from the position to the end of its epoch, the next time through
     the next epoch, which is other draws; for ranks of equal length let world_size divide `length`.
@@ -39,18 +31,21 @@ class BalancedSampler(Sampler[int]):
 
     Args:
         offsets: (B + 1,) CSR: the classes of image b are labels[offsets[b]:offsets[b + 1]]; repeats count once,
-            so the rows of `Annotations` will do.
-        labels: (sum,) class indices.
+            so the rows of `Annotations` will do. `to_csr` makes both arrays from lists.
+        labels: (E,) class indices.
         seed: at least 0; all that is random depends on it, and on no global state.
-        balance: lambda >= 0, None, or a pure function from n to either, asked up to `BLOCK` draws ahead.
+        balance: lambda >= 0; None: non-balance, all images in another order each pass; or a pure function from n
+            to either, asked up to `BLOCK` draws ahead.
         length: draws of an epoch over all ranks; None is endless.
-        rank, world_size: this process's shard.
+        rank, world_size: this process's shard; None: as torch.distributed has them, where it is initialised, else
+            one process.
+        classes: C, to refuse labels beyond; None: one more than the largest label.
 
     Raises:
         InputError: no image, offsets or labels that are none, no label at all where lambda is a number.
         ConfigError: lambda below 0, a length, seed or rank out of range.
 
-    >>> sampler = BalancedSampler([0, 1, 2], [0, 1], seed=0, length=6)
+    >>> sampler = BalancedSampler([0, 1, 2], [0, 1], seed=0, balance=None, length=6)
     >>> sorted(sampler)
     [0, 0, 0, 1, 1, 1]
     """
@@ -61,47 +56,25 @@ class BalancedSampler(Sampler[int]):
         labels: ArrayLike,
         *,
         seed: int,
-        balance: Balance = None,
+        balance: Balance,
         length: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
+        classes: int | None = None,
     ) -> None:
-        self._first, self._images_of = images_by_class(offsets, labels)
-        self._images = len(np.asarray(offsets)) - 1
-        if self._images == 0:
-            raise InputError("offsets: expected those of at least one image")
-        if seed < 0:
-            raise ConfigError(f"seed is {seed}, expected at least 0")
-        if length is not None and length < 1:
-            raise ConfigError(f"length is {length}, expected at least 1, or None for an endless sampler")
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank is {rank}, expected 0..{world_size - 1}")
-        self._seed, self._balance, self._length = seed, balance, length
-        self._rank, self._world_size = rank, world_size
+        self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
+        self._length = _checked_length(length)
+        self._rank, self._world_size = shard(rank, world_size)
         self._position = 0
-        self._order = (-1, np.zeros(0, np.int64))  # number and order of the pass last asked for
-        if balance is not None and not callable(balance):
-            class_probabilities(self.images_per_class, balance=balance)  # refuse now what would fail later
 
     @property
     def images_per_class(self) -> NDArray[np.int64]:
-        """(C,) how many images hold each class; C is one more than the largest label."""
-        return np.diff(self._first)
+        """(C,) how many images hold each class."""
+        return self._stream.images_per_class
 
     def draws(self, start: int, stop: int) -> NDArray[np.int64]:
         """Images of the draws start <= n < stop of the one-process stream; the position stays."""
-        by_balance: dict[float | None, list[int]] = {}
-        if callable(self._balance):
-            for n in range(start, stop):
-                by_balance.setdefault(self._balance(n), []).append(n)
-        else:
-            by_balance[self._balance] = list(range(start, stop))
-        images = np.empty(stop - start, np.int64)
-        for balance, listed in by_balance.items():
-            numbers = np.array(listed, np.int64)
-            chosen = self._in_passes(numbers) if balance is None else self._balanced(numbers, balance)
-            images[numbers - start] = chosen
-        return images
+        return self._stream.draws(start, stop)
 
     def start_at(self, draw: int) -> None:
         """Continue as if the first `draw` draws of the one-process stream had been consumed, by all ranks."""
@@ -111,62 +84,132 @@ class BalancedSampler(Sampler[int]):
 
     def state_dict(self) -> dict[str, int]:
         """Seed, and draws handed out so far, over all ranks, which may be more or fewer when it is loaded."""
-        return {"seed": self._seed, "draw": self._position}
+        return {"seed": self._stream.seed, "draw": self._position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Continue where the state was taken; `ConfigError` where it is of another seed."""
-        if state["seed"] != self._seed:
-            raise ConfigError(f"the state is of seed {state['seed']}, the sampler has {self._seed}")
+        _check_seed(state, self._stream.seed)
         self.start_at(state["draw"])
 
     def __iter__(self) -> Iterator[int]:
         world, end = self._world_size, self._epoch_end()
-        while end is None or self._position < end:
-            start = self._position
-            stop = (start // BLOCK + 1) * BLOCK
-            stop = stop if end is None else min(stop, end)
-            images = self.draws(start, stop).tolist()
-            for n in self._shard(start, stop):
+        for numbers in blocks(self._shard(self._position, end)):
+            images = self._stream.draws(numbers.start, numbers.stop, step=world).tolist()
+            for n, image in zip(numbers, images, strict=True):
                 # the start of the next round of all ranks, so that the state of one rank is that of all
-                following = (n // world + 1) * world
-                self._position = following if end is None else min(following, end)
-                yield images[n - start]
-            self._position = max(self._position, stop)
+                self._position = min((n // world + 1) * world, end)
+                yield image
+        self._position = end
 
     def __len__(self) -> int:
         """Draws of this rank in the epoch of the position."""
-        end = self._epoch_end()
-        if end is None or self._length is None:
+        if self._length is None:
             raise TypeError("an endless sampler has no length")
+        end = self._epoch_end()
         return len(self._shard(end - self._length, end))
 
     def _shard(self, start: int, stop: int) -> range:
         return range(start + (self._rank - start) % self._world_size, stop, self._world_size)
 
-    def _epoch_end(self) -> int | None:
-        return None if self._length is None else (self._position // self._length + 1) * self._length
+    def _epoch_end(self) -> int:
+        return sys.maxsize if self._length is None else (self._position // self._length + 1) * self._length
 
-    def _balanced(self, n: NDArray[np.int64], balance: float) -> NDArray[np.integer]:
-        cumulative = np.cumsum(class_probabilities(self.images_per_class, balance=balance))
-        cumulative /= cumulative[-1]  # exactly 1 from the last class that occurs on: no draw falls past it
-        uniform = np.empty((len(n), 2))
-        for block in np.unique(n // BLOCK):
-            inside = n // BLOCK == block
-            uniform[inside] = self._generator(DRAW, block).random((BLOCK, 2))[n[inside] % BLOCK]
-        label = np.searchsorted(cumulative, uniform[:, 0], side="right")
-        place = (uniform[:, 1] * self.images_per_class[label]).astype(np.int64)
-        return np.asarray(self._images_of[self._first[label] + place])
 
-    def _in_passes(self, n: NDArray[np.int64]) -> NDArray[np.int64]:
-        images = np.empty(len(n), np.int64)
-        for number in np.unique(n // self._images):
-            if self._order[0] != number:
-                self._order = (number, self._generator(PASS, number).permutation(self._images))
-            inside = n // self._images == number
-            images[inside] = self._order[1][n[inside] % self._images]
-        return images
+class DistributedBalancedSampler(DistributedSampler[int]):
+    """`BalancedSampler` with the manners of `torch.utils.data.DistributedSampler`, to put in its place.
 
-    def _generator(self, stream: int, number: int) -> np.random.Generator:
-        return np.random.Generator(
-            np.random.Philox(np.random.SeedSequence((self._seed, stream, int(number))))
-        )
+    Call `set_epoch` before each epoch; iterating begins at the start of that epoch, however often. Epoch e begins
+    at draw e * length of the one-process stream, so all ranks together see the same on any number of processes.
+    Every rank has equally many: rounded up, the last round takes up to num_replicas - 1 draws of the next epoch;
+    with `drop_last`, down.
+
+    Args:
+        offsets, labels, seed, balance, classes: as in `BalancedSampler`; a function `balance` gets the number of
+            the draw, counted through all epochs.
+        length: draws of an epoch over all ranks; None: as many as images.
+        num_replicas, rank: None: as torch.distributed has them, where it is initialised, else one process.
+        drop_last: leave out what does not divide by num_replicas.
+
+    Raises:
+        InputError, ConfigError: as `BalancedSampler`.
+
+    >>> sampler = DistributedBalancedSampler([0, 1, 2], [0, 1], balance=0.7, length=6, num_replicas=4, rank=0)
+    >>> sampler.set_epoch(3)
+    >>> len(list(sampler)) == len(sampler) == 2
+    True
+    """
+
+    def __init__(
+        self,
+        offsets: ArrayLike,
+        labels: ArrayLike,
+        *,
+        balance: Balance,
+        seed: int = 0,
+        length: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        drop_last: bool = False,
+        classes: int | None = None,
+    ) -> None:
+        self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
+        self._length = _checked_length(length) or self._stream.images
+        rank, replicas = shard(rank, num_replicas)
+        places: Any = range(self._length)  # torch asks a dataset for its length alone
+        super().__init__(places, replicas, rank, seed=seed, drop_last=drop_last)
+        self._resume_at = self._drawn = 0  # draws of this epoch, over all ranks
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch, at least 0, that iterating goes through; another one than now begins at its start."""
+        if epoch < 0:
+            raise ConfigError(f"epoch is {epoch}, expected at least 0")
+        if epoch != self.epoch:
+            self._resume_at = self._drawn = 0
+        super().set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """Seed, epoch, and its draws handed out so far over all ranks, which may be others when it is loaded."""
+        return {"seed": self.seed, "epoch": self.epoch, "draw": self._drawn}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """The next iteration continues where the state was taken; `ConfigError` where it is of another seed."""
+        _check_seed(state, self.seed)
+        self.set_epoch(state["epoch"])
+        self._resume_at = self._drawn = state["draw"]
+
+    def __iter__(self) -> Iterator[int]:
+        self._drawn, self._resume_at = self._resume_at, 0
+        world, left = self.num_replicas, max(self._length - self._drawn, 0)
+        rounds = left // world if self.drop_last else -(-left // world)
+        start = self.epoch * self._length + self._drawn
+        for numbers in blocks(range(start + self.rank, start + rounds * world, world)):
+            for image in self._stream.draws(numbers.start, numbers.stop, step=world).tolist():
+                self._drawn += world
+                yield image
+
+
+def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0 of 1.
+
+    >>> shard(None, None), shard(1, 4)
+    ((0, 1), (1, 4))
+    """
+    known = distributed.is_available() and distributed.is_initialized()
+    if rank is None:
+        rank = distributed.get_rank() if known else 0
+    if world_size is None:
+        world_size = distributed.get_world_size() if known else 1
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"rank is {rank}, expected 0..{world_size - 1} of {world_size} processes")
+    return rank, world_size
+
+
+def _checked_length(length: int | None) -> int | None:
+    if length is not None and length < 1:
+        raise ConfigError(f"length is {length}, expected at least 1, or None")
+    return length
+
+
+def _check_seed(state: Mapping[str, int], seed: int) -> None:
+    if state["seed"] != seed:
+        raise ConfigError(f"the state is of seed {state['seed']}, the sampler has {seed}")

@@ -1,0 +1,205 @@
+"""The audit against its peers, on a generated set of Open Images' layout.
+
+    python benchmarks/audit.py statistics [--boxes 15000000] [--repeat 3]
+    python benchmarks/audit.py linear [--boxes 1000000,5000000,14600000,50000000]
+    python benchmarks/audit.py files --csv FILE.csv --parquet FOLDER [--repeat 3]
+
+`statistics`: arrays in memory to the finished audit, against a DuckDB self-join on the image id (all cores, the
+table in its memory) that counts the same confusion pairs; the counts must be equal. `linear`: seconds and peak
+memory of this process for growing sets. `files`: from files to the written audit, against reading just the
+needed columns of the CSV with each reader that is installed; the ratio is to the fastest. Each in a new process that
+tells its own time, without the interpreter's start, and its peak memory. Appends to `benchmarks/results/audit.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from environment import append
+from open_images_layout import draw
+
+from wildbox.annotations import Annotations
+from wildbox.labels.audit import LabelAudit, audit
+
+RESULTS = Path(__file__).parent / "results" / "audit.csv"
+
+SELF_JOIN = """
+WITH pairs AS (
+    SELECT a.label AS s, b.label AS t,
+        (least(a.x2, b.x2) - greatest(a.x1, b.x1)) AS w, (least(a.y2, b.y2) - greatest(a.y1, b.y1)) AS h,
+        (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) AS areas
+    FROM boxes a JOIN boxes b ON a.image = b.image AND a.label < b.label
+)
+SELECT s, t, count(*) AS n FROM pairs WHERE w > 0 AND h > 0 AND w * h > 0.9 * (areas - w * h) GROUP BY s, t
+"""
+
+
+def seconds(run: Callable[[], object]) -> tuple[float, object]:
+    """How long a call takes, and what it gives."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def confusion_by_duckdb(truth: Annotations) -> Callable[[], np.ndarray]:
+    """A function that counts confusion pairs, (C, C), with the boxes loaded beforehand."""
+    import duckdb
+
+    x1, y1, x2, y2 = (np.ascontiguousarray(column) for column in truth.boxes.T)
+    columns = {"image": truth.image, "label": truth.label, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
+    connection = duckdb.connect()
+    connection.register("arrays", columns)
+    connection.execute("CREATE TABLE boxes AS SELECT * FROM arrays")
+
+    def count() -> np.ndarray:
+        found = connection.execute(SELF_JOIN).fetchnumpy()
+        table = np.zeros((len(truth.vocabulary),) * 2, np.int64)
+        table[found["s"], found["t"]] = found["n"]
+        return table + table.T
+
+    return count
+
+
+def compare_statistics(boxes: int, repeat: int) -> None:
+    """Alternate the two; print and keep the medians and their ratio."""
+    audit(draw(10_000))  # compiled code is loaded
+    truth = draw(boxes)
+    truth.offsets  # noqa: B018
+    peer = confusion_by_duckdb(truth)
+    ours, theirs = [], []
+    for _ in range(repeat):
+        took, found = seconds(lambda: audit(truth))
+        ours.append(took)
+        took, counts = seconds(peer)
+        theirs.append(took)
+        assert isinstance(found, LabelAudit)
+        # DuckDB decides boxes at exactly 0.9 as float64 rounds; the set has next to none
+        differ = int(np.abs(found.concurrency.confusion - counts).sum())
+        print(f"ours {ours[-1]:.2f} s, DuckDB {theirs[-1]:.2f} s, pairs that differ: {differ}", flush=True)
+    a, b = statistics.median(ours), statistics.median(theirs)
+    row = {"what": "statistics", "boxes": boxes, "seconds": round(a, 2), "peer": "DuckDB self-join"}
+    append(RESULTS, row | {"peer_seconds": round(b, 2), "ratio": round(b / a, 1), "peak_gb": ""})
+
+
+def measure_growth(sizes: list[int]) -> None:
+    """One process a size, so that each has its own peak memory."""
+    for boxes in sizes:
+        if os.fork() == 0:
+            audit(draw(10_000))
+            truth = draw(boxes)
+            truth.offsets  # noqa: B018
+            took, _ = seconds(partial(audit, truth))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            row = {
+                "what": "statistics",
+                "boxes": boxes,
+                "seconds": round(took, 2),
+                "peer": "",
+                "peer_seconds": "",
+            }
+            append(RESULTS, row | {"ratio": "", "peak_gb": round(peak, 2)})
+            print(f"{boxes:,} boxes: {took:.2f} s, {1e9 * took / boxes:.0f} ns a box, peak {peak:.2f} GB")
+            os._exit(0)
+        os.wait()
+
+
+NEEDED = ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
+READERS = {
+    "polars": f"import polars; run = lambda: polars.read_csv(source, columns={NEEDED})",
+    "pyarrow": "import pyarrow.csv as c\n"
+    f"run = lambda: c.read_csv(source, convert_options=c.ConvertOptions(include_columns={NEEDED}))",
+    "duckdb": "import duckdb\n"
+    f"run = lambda: duckdb.sql(f\"SELECT {', '.join(NEEDED)} FROM read_csv('{{source}}')\").fetch_arrow_table()",
+    "pandas": f"import pandas; run = lambda: pandas.read_csv(source, usecols={NEEDED})",
+}
+OURS = """
+from wildbox.labels.files import write_audit
+from wildbox.labels.audit import audit
+from wildbox.formats.annotations import open_annotations
+import tempfile
+
+def run():
+    with tempfile.TemporaryDirectory() as out:
+        shards = open_annotations(source)
+        write_audit(sum_of(audit(shard) for shard in shards), out)
+
+def sum_of(audits):
+    total = None
+    for one in audits:
+        total = one if total is None else total + one
+    return total
+"""
+AROUND = """
+import json, resource, sys, time
+source = sys.argv[1]
+{code}
+start = time.perf_counter()
+run()
+print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+"""
+
+
+def alone(code: str, source: Path) -> tuple[float, float]:
+    """Seconds and peak GB of some code in a process of its own."""
+    command = [sys.executable, "-c", AROUND.format(code=code), str(source)]
+    took, peak = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return took, peak
+
+
+def compare_files(table: Path, parquet: Path, repeat: int) -> None:
+    """Readers and audits in turn; medians."""
+    runs = {name: (code, table) for name, code in READERS.items() if find_spec(name)}
+    runs |= {"audit of the CSV": (OURS, table), "audit of Parquet": (OURS, parquet)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(repeat):
+        for name, (code, source) in runs.items():
+            found[name].append(alone(code, source))
+            print(f"{name:18} {found[name][-1][0]:6.2f} s, peak {found[name][-1][1]:.2f} GB", flush=True)
+    medians = {name: statistics.median(took for took, _ in some) for name, some in found.items()}
+    fastest = min(medians, key=lambda name: medians[name] if name in READERS else math.inf)
+    for name in runs:
+        row = {
+            "what": name,
+            "boxes": "",
+            "seconds": round(medians[name], 2),
+            "peer": f"{fastest} reading the CSV",
+        }
+        row |= {
+            "peer_seconds": round(medians[fastest], 2),
+            "ratio": round(medians[name] / medians[fastest], 2),
+        }
+        append(RESULTS, row | {"peak_gb": round(max(peak for _, peak in found[name]), 2)})
+
+
+def main() -> None:
+    """Choose."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("statistics", "linear", "files"))
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--parquet", type=Path)
+    parser.add_argument("--boxes", default="")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.what == "files":
+        compare_files(arguments.csv, arguments.parquet, arguments.repeat)
+    elif arguments.what == "statistics":
+        compare_statistics(int(arguments.boxes or 15_000_000), arguments.repeat)
+    else:
+        measure_growth([int(n) for n in (arguments.boxes or "1000000,5000000,14600000,50000000").split(",")])
+
+
+if __name__ == "__main__":
+    main()

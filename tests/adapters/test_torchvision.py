@@ -1,0 +1,177 @@
+"""torchvision's detectors with a rule, beside the same detectors without."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+from wildbox.adapters.torchvision import RuleHeads, use_rule
+from wildbox.classification import ConcurrentSoftmax, Sigmoid, Softmax
+from wildbox.detectors.faster_rcnn import small_faster_rcnn
+from wildbox.errors import ConfigError, InputError
+
+CLASSES = 3
+IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+TARGETS: list[dict[str, Tensor]] = [
+    {"boxes": torch.tensor([[5.0, 5, 30, 30], [20, 10, 60, 50]]), "labels": torch.tensor([1, 3])},
+    {"boxes": torch.tensor([[8.0, 30, 40, 60]]), "labels": torch.tensor([2])},
+]
+
+
+def backbone() -> nn.Module:
+    body = nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=4, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+    )
+    body.out_channels = 16  # type: ignore[assignment]
+    return body
+
+
+def detector(kind: type[FasterRCNN] = FasterRCNN, **more: Any) -> FasterRCNN:
+    torch.manual_seed(0)
+    settings = {
+        "num_classes": CLASSES + 1,
+        "min_size": 64,
+        "max_size": 64,
+        "rpn_anchor_generator": AnchorGenerator(((16, 32),), ((1.0,),)),
+        "box_roi_pool": MultiScaleRoIAlign(["0"], 5, 1),
+        "rpn_post_nms_top_n_train": 40,
+        "rpn_post_nms_top_n_test": 40,
+        "box_score_thresh": 0.01,
+    }
+    return kind(backbone(), **settings, **more)
+
+
+def losses(model: FasterRCNN, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    torch.manual_seed(1)  # of the sampling of proposals
+    found: dict[str, Tensor] = model.train()(IMAGES, targets)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks", "keypoints"])
+def test_softmax_is_torchvision(kind: str) -> None:
+    """Every loss with its gradients, and every detection."""
+    targets = [dict(target) for target in TARGETS]
+    if kind == "boxes":
+        theirs = detector()
+    elif kind == "masks":
+        theirs = detector(MaskRCNN, mask_roi_pool=MultiScaleRoIAlign(["0"], 4, 1))
+        for target in targets:
+            target["masks"] = (torch.rand(len(target["labels"]), 64, 64) > 0.5).to(torch.uint8)
+    else:
+        theirs = detector(KeypointRCNN, keypoint_roi_pool=MultiScaleRoIAlign(["0"], 4, 1), num_keypoints=2)
+        for target in targets:
+            corners = target["boxes"].reshape(-1, 2, 2)
+            target["keypoints"] = torch.cat([corners, torch.ones(len(corners), 2, 1)], dim=2)
+    ours = use_rule(copy.deepcopy(theirs), Softmax())
+    assert isinstance(ours.roi_heads, RuleHeads)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    both = []
+    for model in (theirs, ours):
+        found = losses(model, targets)
+        torch.stack(list(found.values())).sum().backward()
+        both.append(found | {name: parameter.grad for name, parameter in model.named_parameters()})
+    assert list(both[0]) == list(both[1])
+    for name, value in both[0].items():
+        torch.testing.assert_close(both[1][name], value)
+    with torch.no_grad():
+        expected, found = (model.eval()(IMAGES) for model in (theirs, ours))
+    assert sum(len(image["boxes"]) for image in expected) > 5
+    for image, other in zip(expected, found, strict=True):
+        for name, value in image.items():
+            torch.testing.assert_close(other[name], value)
+
+
+def test_losses_are_the_rules_on_all_labels_of_an_object() -> None:
+    """A box with two labels, written twice: by hand from the logits and deltas."""
+    rates = torch.zeros(4, 4)
+    rates[0, 1], rates[2, 0] = 0.6, 0.3
+    rule = ConcurrentSoftmax(rates)
+    model = use_rule(detector(), rule)
+    target = {"boxes": torch.tensor([[5.0, 5, 30, 30]] * 2), "labels": torch.tensor([1, 3])}
+    caught: dict[str, Any] = {}
+    heads = model.roi_heads
+    heads.box_predictor.register_forward_hook(lambda *called: caught.update(predicted=called[2]))
+    select = heads.select_training_samples
+    heads.select_training_samples = lambda *given: caught.setdefault("chosen", select(*given))
+    torch.manual_seed(1)
+    found = model.train()([IMAGES[0]], [target])
+    (logits, deltas), (_, _, (label,), (goal,)) = caught["predicted"], caught["chosen"]
+    members = torch.zeros(len(label), 4)
+    members[label > 0] = torch.tensor([1.0, 0, 1, 0])
+    members[label == 0, 3] = 1
+    assert (label > 0).any()
+    background_last = torch.cat([logits[:, 1:], logits[:, :1]], dim=1)
+    torch.testing.assert_close(found["loss_classifier"], rule.loss(background_last, members.bool()))
+    boxes = torch.tensor(0.0)
+    for row in range(len(label)):
+        if label[row] > 0:
+            for own in (1, 3):
+                each = deltas[row, 4 * own : 4 * own + 4]
+                boxes = boxes + F.smooth_l1_loss(each, goal[row], beta=1 / 9, reduction="sum") / 2
+    torch.testing.assert_close(found["loss_box_reg"], boxes / len(label))
+    alone = use_rule(detector(), rule, same_object_iou=None)
+    torch.manual_seed(1)
+    assert alone.train()([IMAGES[0]], [target])["loss_classifier"] != found["loss_classifier"]
+
+
+def test_given_labels_replace_those_of_boxes() -> None:
+    model = use_rule(detector(), Sigmoid())
+    twice = [{"boxes": torch.tensor([[5.0, 5, 30, 30]] * 2), "labels": torch.tensor([1, 3])}] * 2
+    given = [{**target, "multi_hot": torch.tensor([[1, 0, 1]] * 2)} for target in twice]
+    for name, loss in losses(model, twice).items():
+        torch.testing.assert_close(losses(model, given)[name], loss)
+
+
+def test_detections_are_scored_by_the_rule_and_may_share_a_box() -> None:
+    model = use_rule(detector(), Sigmoid()).eval()
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([9.0, 2.0, -9.0, 1.0]))
+        model.roi_heads.box_predictor.bbox_pred.weight.zero_()
+        model.roi_heads.box_predictor.bbox_pred.bias.zero_()
+        found = model(IMAGES[:1])[0]
+    assert set(found["labels"].tolist()) == {1, 3}
+    assert found["scores"].tolist() == sorted(found["scores"].tolist(), reverse=True)
+    boxes = [set(map(tuple, found["boxes"][found["labels"] == label].tolist())) for label in (1, 3)]
+    assert boxes[0] & boxes[1]  # softmax would have said background
+
+
+def test_images_without_boxes_and_every_parameter_learns() -> None:
+    model = use_rule(detector(), Sigmoid())
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    found = losses(model, [TARGETS[0], nothing])
+    torch.stack(list(found.values())).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_own_detectors_and_a_second_rule() -> None:
+    own = small_faster_rcnn(classes=CLASSES, rule=Softmax(), image_size=64)
+    heads, rule = own.roi_heads, Sigmoid()
+    assert use_rule(own, rule).roi_heads is heads
+    assert heads.rule is rule
+    model = use_rule(use_rule(detector().eval(), Softmax()), rule)
+    assert model.roi_heads.rule is rule
+    assert not model.roi_heads.training
+
+
+def test_refuses() -> None:
+    with pytest.raises(ConfigError, match="RetinaNet has no RoIHeads"):
+        use_rule(RetinaNet(backbone(), 4), Softmax())
+    with pytest.raises(ConfigError, match="4 columns"):
+        use_rule(detector(), ConcurrentSoftmax(torch.zeros(3, 3)))
+    for label in (0, 4):
+        wrong = [{"boxes": TARGETS[1]["boxes"], "labels": torch.tensor([label])}]
+        with pytest.raises(InputError, match=rf"box 0 of an image has {label}, expected 1\.\.3"):
+            use_rule(detector(), Softmax())(IMAGES[:1], wrong)
