@@ -9,11 +9,12 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Floats, Ints
 from wildbox.errors import ConfigError, InputError
@@ -67,6 +68,11 @@ class Bootstrap:
         """Average precision of a class; samples without truth of it are left out."""
         return _interval(self.ap[index], self.samples[:, index], level)
 
+    def of(self, classes: ArrayLike) -> Bootstrap:
+        """The same of some classes, given by indices or as (C,) bool."""
+        chosen = np.asarray(classes)
+        return Bootstrap(self.ap[chosen], self.samples[:, chosen], self.key)
+
     def minus(self, other: Bootstrap) -> Bootstrap:
         """What this run has more than another.
 
@@ -80,15 +86,20 @@ class Bootstrap:
         return Bootstrap(self.ap - other.ap, self.samples - other.samples, self.key)
 
 
-def bootstrap(matches: Matches, *, samples: int = 1000, seed: int = 0) -> Bootstrap:
+def bootstrap(
+    matches: Matches, *, samples: int = 1000, seed: int = 0, image_ids: Iterable[str] | None = None
+) -> Bootstrap:
     """Average precision (all points of the curve) in samples of the images.
 
     The cost is that of running through all true and false positives once a sample. The samples are the same for any
     number of threads, and for any two runs on the same images.
 
+    Args:
+        image_ids: those to draw from, in any order; default: those of the matches.
     Raises:
         ConfigError: less than one sample.
-        InputError: no images; VOC's eleven points, for which there is no compiled loop.
+        InputError: no images, or one of the matches' is not among `image_ids`; VOC's eleven points, for which there
+            is no compiled loop.
 
     >>> from wildbox.evaluation import protocol_named
     >>> from wildbox.annotations import Annotations
@@ -103,10 +114,13 @@ def bootstrap(matches: Matches, *, samples: int = 1000, seed: int = 0) -> Bootst
         raise ConfigError(f"{samples} samples, expected at least 1")
     if matches.protocol == "voc-11-point":
         raise InputError("there are no intervals for VOC's eleven points")
-    images = len(matches.image_ids)
-    if not images:
-        raise InputError("there are no images to draw from")
-    rank = matches.image_rank()
+    ids = tuple(sorted(set(matches.image_ids if image_ids is None else image_ids)))
+    images, position = len(ids), {id_: i for i, id_ in enumerate(ids)}
+    if not images or not position.keys() >= set(matches.image_ids):
+        raise InputError(
+            "there are no images to draw from" if not images else "matches on images not to draw from"
+        )
+    rank = np.array([position[id_] for id_ in matches.image_ids], np.int64)
     events = _events(matches, rank)
     truth = (rank[matches.truth_image], matches.truth_label.astype(np.int64), matches.truth_weight)
 
@@ -120,12 +134,12 @@ def bootstrap(matches: Matches, *, samples: int = 1000, seed: int = 0) -> Bootst
     parts = in_chunks(some, samples, rows=samples * (len(events[1]) + len(events[4])))
     values = np.array([row for part in parts for row in part])
     return Bootstrap(
-        run(np.ones(images, np.uint8)), values, (seed, samples, tuple(sorted(matches.image_ids)))
+        run(np.ones(images, np.uint8)), values, (seed, samples, ids)
     )
 
 
 def _weights(images: int, seed: int, sample: int) -> Weights:
-    """(B,) how often each image, by rank of its id, is drawn (more than 255 times: never)."""
+    """(B,) how often each image, in the order of ids, is drawn (more than 255 times: never)."""
     drawn = np.random.default_rng([seed, sample]).integers(0, images, images)
     return np.bincount(drawn, minlength=images).astype(np.uint8)
 
