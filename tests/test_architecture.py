@@ -39,6 +39,7 @@ FLOORS = (
 ALLOWED = {
     "torch": {"sampling", "classification", "detectors", "training", "study", "cli"},
     "torchvision": {"detectors"},
+    "timm": {"detectors"},
     "matplotlib": {"reports", "glyphs"},
     "jinja2": {"reports"},
     "polars": {"formats", "reports"},
