@@ -34,6 +34,7 @@ FLOORS = (
     ("training",),
     ("study", "demo"),
     ("reports",),
+    ("cli_evaluation",),
     ("cli",),
 )
 """From the ground up: a room imports rooms of lower floors, or of its own."""
@@ -44,8 +45,8 @@ ALLOWED = {
     "matplotlib": {"reports", "glyphs"},
     "jinja2": {"reports"},
     "polars": {"formats", "reports"},
-    "rich": {"cli"},
-    "typer": {"cli"},
+    "rich": {"cli", "cli_evaluation"},
+    "typer": {"cli", "cli_evaluation"},
     "hotcoco": {"evaluation"},
 }
 """Libraries that only some rooms may import."""

@@ -23,13 +23,13 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from wildbox import cli_evaluation
 from wildbox.errors import ConfigError, InputWarning, WildboxError
+from wildbox.formats.truth import read_truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wildbox.annotations import Annotations
-    from wildbox.vocabulary import Hierarchy
 
 app = typer.Typer(
     name="wildbox",
@@ -89,21 +89,6 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             raise typer.Exit(130) from None
 
 
-def _read_truth(
-    boxes: Path, *, classes: Path | None, hierarchy: Path | None, image_labels: Path | None = None
-) -> tuple[Annotations, Hierarchy | None]:
-    """Annotations and hierarchy of the files that commands name; `.json` is COCO."""
-    from wildbox.formats.coco import read_coco
-    from wildbox.formats.open_images import read_hierarchy, read_open_images
-
-    if boxes.suffix == ".json":
-        if classes or hierarchy or image_labels:
-            raise ConfigError("--classes, --hierarchy and --image-labels belong to Open Images CSV, not COCO")
-        return read_coco(boxes), None
-    truth = read_open_images(boxes, classes=classes, image_labels=image_labels)
-    return truth, None if hierarchy is None else read_hierarchy(hierarchy, truth.vocabulary)
-
-
 @app.command()
 def audit(
     boxes: Boxes,
@@ -136,7 +121,7 @@ def audit(
     from wildbox.reports.tables import csv_table, markdown_table
 
     published = None if compare is None else read_published(compare)
-    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+    truth, tree = read_truth(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
     found = run_audit(
         truth, hierarchy=tree, iou=iou, min_ratio=min_ratio, include_group_of=group_of, examples=examples
     )
@@ -168,7 +153,7 @@ def split(
     from wildbox.formats.open_images import write_image_list
     from wildbox.splits import split as choose
 
-    truth, _ = _read_truth(boxes, classes=classes, hierarchy=None)
+    truth, _ = read_truth(boxes, classes=classes, hierarchy=None)
     out.mkdir(parents=True, exist_ok=True)
     for name, indices in zip(
         ("minitrain", "minival"), choose(truth, seed=seed, train=train, val=val), strict=True
@@ -201,7 +186,7 @@ def choose_lambda(
     from wildbox.sampling import exposure, largest_balance
     from wildbox.sampling.exposure import by_balance, of_rarest, write_exposures
 
-    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
+    truth, tree = read_truth(boxes, classes=classes, hierarchy=hierarchy)
     truth = truth if tree is None else expand(truth, tree)
     settings = {"draws": draws, "max_repeats": max_repeats, "classes": len(truth.vocabulary)}
     found = [
@@ -285,72 +270,8 @@ def predict(
     console.print(f"{len(found):,} detections on {total:,} images in {out}")
 
 
-@app.command()
-def evaluate(
-    detections: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV or .parquet: ImageID,LabelName,Score,XMin,XMax,YMin,YMax; COCO results .json; challenge "
-            "submission CSV; a folder of such files, or a pattern with *."
-        ),
-    ],
-    *,
-    truth: Annotated[Path, typer.Option(help="Open Images boxes CSV, or COCO or LVIS instances .json.")],
-    out: Annotated[Path, typer.Option(help="Per-class log; .csv, .json or .md.")],
-    image_labels: Annotated[
-        Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
-    ] = None,
-    classes: Classes = None,
-    hierarchy: HierarchyFile = None,
-    expand_detections: Annotated[
-        bool, typer.Option("--expand-detections", help="Repeat detections for all ancestors, too.")
-    ] = False,
-    protocol: Annotated[
-        str, typer.Option(help="open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point.")
-    ] = "open-images-challenge",
-    group_of_weight: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=1, help="What a group-of box is worth. Default: 1 for the challenge, 0 for V2."
-        ),
-    ] = None,
-    matches: Annotated[
-        Path | None, typer.Option(help="Also keep what became of each detection, .npz, for `compare`.")
-    ] = None,
-    curves: Annotated[
-        Path | None, typer.Option(help="Also write precision over recall of each class, CSV.")
-    ] = None,
-) -> None:
-    """Average precision of each class.
-
-    The truth is expanded by the hierarchy; detections are not unless told. A folder or pattern is evaluated file by
-    file, in the memory of one file and 16 bytes a detection.
-    """
-    from wildbox.evaluation import protocol_named, read_coco_truth
-    from wildbox.evaluation.files import evaluate_coco_files, evaluate_files
-    from wildbox.evaluation.matches import write_matches
-
-    if protocol in ("coco", "lvis"):
-        if classes or hierarchy or image_labels or group_of_weight is not None or matches or curves:
-            raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
-        if truth.suffix != ".json":
-            raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
-        result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
-    else:
-        verified_only = True if image_labels and protocol == "open-images-v2" else None
-        rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only)
-        table, tree = _read_truth(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
-        result = evaluate_files(
-            detections, table, protocol=rules, hierarchy=tree, expand_found=expand_detections
-        )
-    result.write(out)
-    if matches and result.matches:
-        write_matches(result.matches, matches)
-    if curves and result.curves:
-        result.curves.write(curves, result.vocabulary)
-    for name, value in result.summary.items():
-        console.print(f"{name} {value:.4f}", highlight=False)
-    console.print(f"{protocol}; per class in {out}")
+app.command()(cli_evaluation.evaluate)
+app.command()(cli_evaluation.errors)
 
 
 @app.command()
@@ -399,24 +320,7 @@ def ensemble(
     console.print(f"{total:,} detections of {len(models)} models, {len(together):,} together in {out}")
 
 
-@app.command()
-def compare(
-    logs: Annotated[
-        list[Path], typer.Argument(help="Two or more per-class logs; the first is the baseline.")
-    ],
-    *,
-    out: Annotated[Path, typer.Option(help="CSV: class, AP in each log, gain of the last over the first.")],
-) -> None:
-    """Gains per class between per-class logs, best first."""
-    from wildbox.evaluation import EvaluationResult, compare_results
-
-    if len(logs) < 2:
-        raise ConfigError("compare needs at least two logs")
-    results = [EvaluationResult.read(log) for log in logs]
-    compare_results([log.stem for log in logs], results, out)
-    for log, result in zip(logs, results, strict=True):
-        gain = result.mean_ap - results[0].mean_ap
-        console.print(f"{log.stem}: mAP {result.mean_ap:.4f} ({gain:+.4f})")
+app.command()(cli_evaluation.compare)
 
 
 @app.command()
