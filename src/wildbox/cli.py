@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ from wildbox.errors import ConfigError, InputWarning, WildboxError
 from wildbox.formats.truth import read_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 app = typer.Typer(
@@ -70,16 +71,17 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars, one a stage, as a function (stage, done, all)."""
+def _progress() -> Iterator[Callable[..., None]]:
+    """Bars, one a stage, as a function (stage, done, all, note="" to show behind)."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, *times, console=console) as bars:
         tasks = {}
 
-        def show(stage: str, done: int, total: int) -> None:
+        def show(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
 
         try:
             yield show
@@ -219,16 +221,35 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for config.json, log.jsonl, checkpoint.pt.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
 ) -> None:
-    """Train one detector."""
+    """Train one detector.
+
+    SIGTERM and Ctrl-C save and leave, with status 143 and 130; --resume continues, and starts where there is
+    nothing yet. See docs/training.md.
+    """
     from wildbox.training.config import RunConfig, read_config
+    from wildbox.training.devices import is_first_process
     from wildbox.training.run import train as run_training
+    from wildbox.training.stopping import Stopped, StopSignal
 
     config = read_config(run, RunConfig)
     if not resume and (out / "checkpoint.pt").exists():
         raise ConfigError(f"{out}/checkpoint.pt exists; give --resume to continue it, or another --out")
-    with _progress() as show:
-        path = run_training(config, out, resume=resume, progress=lambda d, a, _: show("train", d, a))
-    console.print(f"trained: {path}")
+
+    def told(done: int, total: int, values: Mapping[str, float]) -> None:
+        left = timedelta(seconds=round(values["eta"]))
+        note = "loss {loss:.3f}, {images_per_second:.1f} images/s, waits {data_wait:.0%}".format(**values)
+        show("train", done, total, note=f"{note}, {left} left")
+
+    with StopSignal() as stop, _progress() as show:
+        try:
+            path = run_training(config, out, resume=resume, progress=told, stop=stop)
+        except Stopped as stopped:
+            if not is_first_process():  # whoever started us must not take it for a failure
+                raise typer.Exit(0) from None
+            console.print(f"{stopped}; give --resume to go on")
+            raise typer.Exit(stop.status) from None
+    if is_first_process():
+        console.print(f"trained: {path}")
 
 
 @app.command()
