@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
 import time
@@ -135,36 +134,6 @@ def test_ensemble(tmp_path: Path) -> None:
     assert scores == pytest.approx([0.5, 0.75 * 0.9 + 0.25 * 0.5])
     assert "2 files of detections but 1 logs" in told("--logs", "a.log.csv", status=2)
     assert "expected one of wbf, nms, soft-nms" in told("--method", "mean", status=2)
-
-
-def test_evaluate(folder: Path) -> None:
-    rows = (folder / "world" / "validation-annotations-bbox.csv").read_text().splitlines()
-    names = rows[0].split(",")
-    with (folder / "found.csv").open("w") as stream:  # the truth itself, each box by its own label
-        stream.write("ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n")
-        for row in rows[1:]:
-            entry = dict(zip(names, row.split(","), strict=True)) | {"Score": "0.5"}
-            columns = ("ImageID", "LabelName", "Score", "XMin", "XMax", "YMin", "YMax")
-            stream.write(",".join(entry[name] for name in columns) + "\n")
-    evaluate = ("evaluate", "found.csv", "--truth", "world/validation-annotations-bbox.csv", *WORLD)
-    labels = ("--image-labels", "world/validation-annotations-human-imagelabels.csv")
-    kept = ("--matches", "run.npz", "--curves", "curves.csv")
-    expanded = wildbox(*evaluate, *labels, *kept, "--expand-detections", "--out", "log.json", cwd=folder)
-    assert "mAP" in expanded
-    assert json.loads((folder / "log.json").read_text())["protocol"] == "open-images-challenge"
-    assert header(folder / "curves.csv") == ["class_id", "score", "precision", "recall"]
-    assert (folder / "run.npz").exists()
-    plain = wildbox(
-        *evaluate, "--protocol", "open-images-v2", "--group-of-weight", "1", "--out", "x.md", cwd=folder
-    )
-    assert float(plain.split()[-6]) < float(expanded.split()[-6])  # parents are not found
-    said = wildbox(*evaluate, "--protocol", "coco", "--out", "never.csv", cwd=folder, status=2)
-    assert "--protocol coco takes only" in said
-    said = wildbox(
-        "evaluate", "found.csv", "--truth", "a.csv", "--protocol", "lvis", "--out", "x", cwd=folder, status=2
-    )
-    assert "from a .json file" in said
-    assert not (folder / "never.csv").exists()
 
 
 @pytest.mark.parametrize(

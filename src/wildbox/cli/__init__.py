@@ -26,6 +26,7 @@ for command in (
     models.train,
     models.predict,
     evaluation.evaluate,
+    evaluation.errors,
     evaluation.compare,
     fusion.ensemble,
     experiments.glyphs,
