@@ -41,6 +41,7 @@ FLOORS = (
 ALLOWED = {
     "torch": {"sampling", "classification", "detectors", "adapters", "training", "study", "cli"},
     "torchvision": {"detectors", "adapters"},
+    "timm": {"detectors"},
     "matplotlib": {"reports", "glyphs"},
     "jinja2": {"reports"},
     "polars": {"formats", "reports"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wildbox.errors import InputError, VocabularyError
-from wildbox.evaluation import EvaluationResult, compare_results, gains, write_gains
+from wildbox.evaluation import EvaluationResult, gains, write_gains
 from wildbox.vocabulary import Vocabulary
 
 LETTERS = Vocabulary(("/m/a", "/m/b", "/m/c", "/m/d"), ("Ant", "Bee, wild", "Cat", "Cat"))
@@ -132,18 +132,3 @@ def test_gains_need_the_same_classes() -> None:
     other = EvaluationResult(Vocabulary(("x",)), np.zeros(1), NONE[:1], NONE[:1])
     with pytest.raises(InputError, match="different classes"):
         gains(OLD, other)
-    with pytest.raises(InputError, match="different classes"):
-        compare_results(["a", "b"], [OLD, other], "never.csv")
-
-
-def test_compare_several(tmp_path: Path) -> None:
-    middle = result(0.2, np.nan, 0.5, 0.3)
-    compare_results(["x", "y", "z"], [OLD, middle, NEW], tmp_path / "all.csv")
-    lines = (tmp_path / "all.csv").read_text().splitlines()
-    assert lines[0] == "class_id,class_name,ap_x,ap_y,ap_z,gain"
-    assert lines[1] == "/m/a,Ant,0.1,0.2,0.6,0.5"
-    assert [line.split(",")[0] for line in lines[1:]] == ["/m/a", "/m/d"]
-    compare_results(["x", "x"], [OLD, NEW], tmp_path / "two.csv")
-    assert (tmp_path / "two.csv").read_text().startswith("class_id,class_name,ap_1_x,ap_2_x,gain\n")
-    with pytest.raises(InputError, match="two or more"):
-        compare_results(["x"], [OLD], tmp_path / "one.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from labels.crowded_tables import TREE, crowded, table
 
 from wildbox.annotations import Annotations, ImageLabels, expand
 from wildbox.labels.audit import LabelAudit, audit
-from wildbox.labels.suspects import Suspect, log_odds, surprise, suspects
+from wildbox.labels.suspects import Suspect, log_odds, surprises, suspects
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
 A, B, C, D, E, F = range(6)
@@ -89,8 +88,9 @@ def test_surprise_is_the_likelihood_ratio_to_the_likeliest_set() -> None:
         return float(np.prod([r if j in labels else 1 - r for j, r in shares.items()]))
 
     every = [{j for j in range(6) if mask >> j & 1} for mask in range(64)]
-    for labels, _ in product([{A}, {A, F}, {B, C, D}], range(1)):
+    sets = [{A}, {A, F}, {B, C, D}]
+    for labels, bits in zip(sets, surprises([sorted(labels) for labels in sets], odds), strict=True):
         views = [
             np.log2(max(likelihood(i, s) for s in every if i in s) / likelihood(i, labels)) for i in labels
         ]
-        assert surprise(sorted(labels), odds) == pytest.approx(min(views))
+        assert bits == pytest.approx(min(views))

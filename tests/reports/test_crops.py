@@ -89,8 +89,14 @@ def test_boxes_at_and_beyond_the_edge_and_without_area() -> None:
     found = thumbnails(boxes, SourceImage(photograph(100, 80), 100, 80))
     assert len(found) == len(boxes)
     assert all(0 < one.width <= SIDE and 0 < one.height <= SIDE for one in found)
-    assert len(thumbnails([(0.0, 0.0, 1.0, 1.0)], SourceImage(photograph(1, 1), 1, 1))) == 1
-    assert len(thumbnails([(0.0, 0.0, 1.0, 1.0)], SourceImage(photograph(3000, 2), 1, 1))) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (2, 3000)])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_images_that_are_tiny_or_narrow(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+    photograph(*size).save(tmp_path / f"x.{suffix}")
+    source = SourceImage(Image.open(tmp_path / f"x.{suffix}"), 1, 1)
+    assert len(thumbnails([(0.0, 0.0, 1.0, 1.0)], source)) == 1
 
 
 def test_a_thumbnail_is_a_jpeg_of_its_size() -> None:
@@ -121,6 +127,18 @@ def test_broken_files_are_counted(tmp_path: Path, suffix: str) -> None:
         assert len(made) + len(missing) == 1
         failed += len(missing)
     assert failed > 10
+
+
+def test_a_png_broken_in_the_middle(tmp_path: Path) -> None:
+    """Pillow raises a `SyntaxError` for it, though only when it decodes."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    whole = (tmp_path / "x.png").read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
+    (tmp_path / "x.png").write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    with pytest.raises(SyntaxError), Image.open(tmp_path / "x.png") as picture:
+        picture.load()
+    assert thumbnails([(0.0, 0.0, 1.0, 1.0)], SourceImage(Image.open(tmp_path / "x.png"), 1, 1)) == []
 
 
 def test_missing_images_are_named_and_groups_without_crops_left_out() -> None:

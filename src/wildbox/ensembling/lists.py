@@ -38,12 +38,14 @@ def over_lists(task: Callable[[int, int], None], offsets: Ints) -> None:
         list(threads_.map(task, bounds[:-1].tolist(), bounds[1:].tolist()))
 
 
-def sorted_rows(offsets: Ints, label: Ints, score: Floats, boxes: Floats) -> Ints:
-    """(D,) the rows of each image by class, falling score and box; equal ones in the order they have."""
-    order = np.arange(len(label))
-    spare = np.empty_like(order)
-    over_lists(lambda first, last: _sort(offsets, first, last, label, score, boxes, order, spare), offsets)
-    return order
+def sort_rows(rows: Ints, offsets: Ints, label: Ints, score: Floats, boxes: Floats) -> None:
+    """Sort, in place, the row numbers of each image by class, falling score and box; equal ones stay in order.
+
+    Args:
+        rows: of the columns `label`, `score`, `boxes`; those of image b stand from offsets[b] to offsets[b + 1].
+    """
+    spare = np.empty_like(rows)
+    over_lists(lambda first, last: _sort(offsets, first, last, label, score, boxes, rows, spare), offsets)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -60,7 +62,7 @@ def _stands_before(i, j, label, score, boxes):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _sort(offsets, first, last, label, score, boxes, order, spare):  # type: ignore[no-untyped-def]
-    """Merge sort of the rows of each image, runs of growing width, from one array to the other and back."""
+    """Merge sort of each image's part of `order`: runs of growing width, by way of `spare`."""
     for image in range(first, last):
         begin, end = offsets[image], offsets[image + 1]
         width = 1

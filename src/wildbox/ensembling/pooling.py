@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from wildbox.annotations import Bools, Floats, Ints
 from wildbox.detections import Detections
-from wildbox.ensembling.lists import offsets_of, over_lists, sorted_rows
+from wildbox.ensembling.lists import offsets_of, over_lists, sort_rows
 from wildbox.ensembling.weights import relative_weights
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.vocabulary import Vocabulary
@@ -47,9 +47,10 @@ class PooledDetections:
 
     def result(self, boxes: Floats, score: Floats, keep: Bools) -> Detections:
         """What came of the rows, in the same order; within a class the best first."""
-        image, label, boxes, score = self.image[keep], self.label[keep], boxes[keep], score[keep]
-        order = sorted_rows(offsets_of(image, len(self.image_ids)), label, score, boxes)
-        return Detections(self.vocabulary, self.image_ids, image, boxes[order], label[order], score[order])
+        rows = np.flatnonzero(keep)
+        image = self.image[rows]
+        sort_rows(rows, offsets_of(image, len(self.image_ids)), self.label, score, boxes)
+        return Detections(self.vocabulary, self.image_ids, image, boxes[rows], self.label[rows], score[rows])
 
 
 def pool(
@@ -84,16 +85,15 @@ def pool(
     if not has_area.all():
         message = f"{int(np.sum(~has_area))} of {len(boxes)} detections have no area or are turned around"
         warnings.warn(f"{message}; they are left out", InputWarning, stacklevel=3)
-    kept = np.flatnonzero(has_area & (weight > 0) & (score >= skip_below))
-    rows = kept[np.argsort(image[kept], kind="stable")]
-    image, score = image[rows], score[rows] * weight[rows]
-    order = sorted_rows(offsets_of(image, len(image_ids)), label[rows], score, boxes[rows])
-    rows, score = rows[order], score[order]
-    label = label[rows]
+    rows = np.flatnonzero(has_area & (weight > 0) & (score >= skip_below))
+    rows = rows[np.argsort(image[rows], kind="stable")]
+    score *= weight
+    sort_rows(rows, offsets_of(image[rows], len(image_ids)), label, score, boxes)
+    image, label = image[rows], label[rows]
     changes = np.flatnonzero((np.diff(image) != 0) | (np.diff(label) != 0)) + 1
     groups = np.concatenate([[0], changes, [len(rows)]]) if len(rows) else np.zeros(1, np.int64)
     return PooledDetections(
-        vocabulary, image_ids, image, boxes[rows], label, score, weight[rows], table.sum(axis=0), groups
+        vocabulary, image_ids, image, boxes[rows], label, score[rows], weight[rows], table.sum(axis=0), groups
     )
 
 

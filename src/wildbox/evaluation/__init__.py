@@ -15,23 +15,21 @@ from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
 from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
-from wildbox.evaluation.open_images import (
-    evaluate_open_images_challenge,
-    evaluate_open_images_v2,
-    open_images_challenge,
-    open_images_v2,
-)
+from wildbox.evaluation.comparison import Comparison, compare
+from wildbox.evaluation.open_images import evaluate_open_images_challenge, evaluate_open_images_v2
 from wildbox.evaluation.protocol import Protocol
-from wildbox.evaluation.result import EvaluationResult, Gain, compare_results, gains, write_gains
-from wildbox.evaluation.voc import evaluate_voc, voc
+from wildbox.evaluation.protocols import protocol_named
+from wildbox.evaluation.result import EvaluationResult, Gain, gains, write_gains
+from wildbox.evaluation.voc import evaluate_voc
 from wildbox.vocabulary import Hierarchy
 
 __all__ = [
     "CocoTruth",
+    "Comparison",
     "EvaluationResult",
     "Gain",
     "Protocol",
-    "compare_results",
+    "compare",
     "evaluate",
     "evaluate_coco",
     "evaluate_lvis",
@@ -100,26 +98,3 @@ def evaluate(
     if hierarchy is not None:
         truth = expand(truth, hierarchy)
     return rules.result(rules.match(detections, truth), has_image_labels=len(truth.image_labels) > 0)
-
-
-def protocol_named(
-    name: str, *, group_of_weight: float | None = None, verified_only: bool | None = None, iou: float = 0.5
-) -> Protocol:
-    """The protocol of a name, with the arguments of `evaluate`; for `coco` and `lvis` there is none.
-
-    >>> protocol_named("open-images-v2").group_of_weight
-    0.0
-    """
-    given = {"group_of_weight": group_of_weight, "verified_only": verified_only}
-    settings = {key: value for key, value in given.items() if value is not None}
-    if name in ("voc", "voc-11-point"):
-        if settings:
-            raise ConfigError(
-                f"protocol voc ignores group-of boxes and image labels: it takes no {min(settings)}"
-            )
-        return voc(eleven=name == "voc-11-point", iou=iou)
-    makers = {"open-images-challenge": open_images_challenge, "open-images-v2": open_images_v2}
-    if name not in makers:
-        known = ", ".join([*makers, "voc", "voc-11-point", "coco"])
-        raise ConfigError(f"unknown protocol {name!r}; expected {known} or lvis")
-    return makers[name](**settings, iou=iou)  # type: ignore[arg-type]

@@ -9,13 +9,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, Bools
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputWarning
 from wildbox.evaluation.average_precision import Area, area_under, average_precisions, best_f1
 from wildbox.evaluation.curves import curves
 from wildbox.evaluation.matches import Matches, kept
-from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, NO_AREA, TRUE, UNVERIFIED, match
+from wildbox.evaluation.matching import (
+    FALSE,
+    GROUP,
+    IGNORED,
+    NO_AREA,
+    TRUE,
+    UNVERIFIED,
+    Outcomes,
+    match,
+)
 from wildbox.evaluation.result import EvaluationResult
 
 
@@ -48,6 +57,15 @@ class Protocol:
     def match(self, detections: Detections, truth: Annotations) -> Matches:
         """Match the detections of some images with all their truth.
 
+        Raises, Warns: as `on_same_images`.
+        """
+        detections, truth = self.on_same_images(detections, truth)
+        outcome, tied = self.outcomes(detections, truth)
+        return self.kept(detections, truth, outcome, tied)
+
+    def on_same_images(self, detections: Detections, truth: Annotations) -> tuple[Detections, Annotations]:
+        """Both tables on the images of both.
+
         Raises:
             InputError: another vocabulary; for VOC, an image that the truth does not know.
         Warns:
@@ -56,8 +74,11 @@ class Protocol:
         """
         if self.absorbing:
             truth = self._with_unknown_images(detections, truth)
-        detections = detections.aligned(truth)
-        outcome, tied = match(
+        return detections.aligned(truth), truth
+
+    def outcomes(self, detections: Detections, truth: Annotations) -> tuple[Outcomes, Bools]:
+        """`match` by this protocol, of tables on the same images."""
+        return match(
             detections,
             truth,
             absorbing=self.absorbing,
@@ -65,6 +86,9 @@ class Protocol:
             verified_only=self.verified_only,
             limit=self.limit,
         )
+
+    def kept(self, detections: Detections, truth: Annotations, outcome: Outcomes, tied: Bools) -> Matches:
+        """What `outcomes` gives, kept small."""
         weight = self.group_of_weight
         return kept(detections, truth, outcome, tied, protocol=self.name, group_of_weight=weight)
 
@@ -113,7 +137,7 @@ class Protocol:
             f"{int(counts[unknown].sum()):,} of {len(detections):,} detections are on {len(ids):,} images that the "
             f"truth does not know ({_some(ids)}); {fate}"
         )
-        warnings.warn(message, InputWarning, stacklevel=4)
+        warnings.warn(message, InputWarning, stacklevel=5)
         sizes = np.vstack([truth.sizes, np.ones((len(ids), 2))])
         return replace(truth, image_ids=truth.image_ids + ids, sizes=sizes, file_names=())
 

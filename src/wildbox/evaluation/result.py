@@ -196,33 +196,6 @@ def write_gains(rows: Sequence[Gain], path: str | Path) -> None:
     write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
 
 
-def compare_results(names: Sequence[str], results: Sequence[EvaluationResult], path: str | Path) -> None:
-    """Write several results side by side: class_id,class_name,ap_NAME,...,gain of the last over the first.
-
-    Classes without an average precision in any one of them are left out; best gain first, ties by class id.
-    Names that repeat are numbered.
-
-    Raises:
-        InputError: fewer than two results, or of different classes.
-    """
-    if len(names) != len(results) or len(results) < 2:
-        raise InputError(f"{len(results)} results and {len(names)} names; expected two or more of each")
-    if any(result.vocabulary.ids != results[0].vocabulary.ids for result in results):
-        raise InputError("the results to compare are of different classes")
-    if len(set(names)) < len(names):
-        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
-    ap = np.array([result.ap for result in results])
-    complete = np.flatnonzero(~np.isnan(ap).any(axis=0))
-    index = results[0].vocabulary.index
-    rows = gains(results[0], results[-1], classes=[results[0].vocabulary.ids[c] for c in complete])
-    header = ("class_id", "class_name", *(f"ap_{name}" for name in names), "gain")
-    write_csv(
-        path,
-        header,
-        ((row.class_id, row.class_name, *ap[:, index(row.class_id)].tolist(), row.gain) for row in rows),
-    )
-
-
 def _mean(ap: Floats) -> float:
     known = ap[~np.isnan(ap)]
     return float(known.mean()) if len(known) else float("nan")

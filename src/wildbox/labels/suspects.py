@@ -39,7 +39,7 @@ class Suspect:
     - `interchangeable`: two classes that are used for one another; of the two concurrent rates' lower Wilson ends
       the smaller;
     - `nearly-always`: a class, then the other one that nearly all its boxes carry; the rate's lower Wilson end;
-    - `unlikely-labels`: a label set that the rates make unlikely; bits, see `surprise`;
+    - `unlikely-labels`: a label set that the rates make unlikely; bits, see `surprises`;
     - `verified-absent`: boxes of a class on images where people verified that there is none; how many.
     """
 
@@ -106,28 +106,31 @@ def log_odds(audit: LabelAudit) -> Floats:
     return odds
 
 
-def surprise(labels: Sequence[int], odds: Floats) -> float:
-    """How much less likely a label set is than the likeliest one, in bits; 0 for a likeliest set.
+def surprises(sets: Sequence[Sequence[int]], odds: Floats) -> Floats:
+    """(S,) how much less likely each label set is than the likeliest one, in bits; 0 for a likeliest set.
 
     For a box of class i whose other labels came independently at their concurrent rates, that is the sum of the
     log-odds of whatever is unexpected: a label that is there against the odds, or missing against them. Of the
     classes in the set the one that is least surprised speaks: a class of few boxes cannot accuse.
 
     Args:
+        sets: class indices, at least one each.
         odds: what `log_odds` gives.
 
-    >>> surprise((0, 1), np.array([[0.0, 8.0], [3.0, 0.0]]))
-    3.0
+    >>> surprises([(0, 1), (0,)], np.array([[0.0, 8.0], [3.0, 0.0]])).tolist()
+    [3.0, 0.0]
     """
-    members = np.asarray(labels)
-    missing = np.maximum(-odds[members], 0).sum(axis=1)
-    return float((missing + odds[np.ix_(members, members)].sum(axis=1)).min())
+    missing = np.maximum(-odds, 0).sum(axis=1)
+    found = [
+        (missing[members := list(labels)] + odds[np.ix_(members, members)].sum(axis=1)).min()
+        for labels in sets
+    ]
+    return np.array(found, np.float64)
 
 
 def _unlikely(audit: LabelAudit) -> Iterator[Suspect]:
-    odds = log_odds(audit)
-    for one in audit.label_sets.sets:
-        bits = surprise(one.labels, odds)
+    odds, sets = log_odds(audit), audit.label_sets.sets
+    for one, bits in zip(sets, surprises([one.labels for one in sets], odds).tolist(), strict=True):
         if bits >= BITS:
             why = _explained(audit, one.labels, odds)
             yield Suspect("unlikely-labels", bits, one.labels, one.boxes, why, one.examples)

@@ -108,18 +108,13 @@ def _suspects(
 ) -> Section:
     all_rows: list[list[Cell]] = [
         [
-            rank,
-            one.kind,
-            one.score,
-            _together(one.labels, names),
-            one.boxes,
-            one.why,
-            _first_image(one.examples),
+            *(rank, one.kind, _together(one.labels, names), one.boxes, one.score, one.why),
+            one.examples[0].image_id if one.examples else None,
         ]
         for rank, one in enumerate(found, start=1)
     ]
     rows, rest = first_rows(all_rows, limit=LIMIT, file="suspects.csv")
-    header = ("rank", "kind", "score", "labels", "boxes", "why", "example")
+    header = ("rank", "kind", "labels", "boxes", "score", "why", "example")
     kinds = [kind for kind in KINDS if any(one.kind == kind for one in found)]
     note = f"Example: the image with such a box; suspects.csv has the boxes. {rest}".strip()
     table = Table(header, rows, note, name="suspects", choices=["kind"])
@@ -140,10 +135,6 @@ def _suspects(
         points=[(kind, KINDS[kind]) for kind in kinds],
         cards=made,
     )
-
-
-def _first_image(examples: Examples) -> str | None:
-    return examples[0].image_id if examples else None
 
 
 def _unread(failed: set[str]) -> str:
@@ -240,9 +231,9 @@ def _rates(audit: LabelAudit, names: Sequence[str]) -> Section:
     within = drawn[np.ix_(order, order)]
     order = order[((within > 0) | (within.T > 0)).any(axis=1)]  # without those whose partners are left out
     out = [names[i] for i in linked[~np.isin(linked, order)].tolist()]
-    strongest = "strongest rates that the hierarchy does not explain" if own.any() else "strongest rates"
+    explained = " that the hierarchy does not explain" if audit.hierarchy is not None and own.any() else ""
     text += (
-        f" Drawn are the {len(order)} classes with the {strongest}"
+        f" Drawn are the {len(order)} classes with the strongest rates{explained}"
         if out
         else " Drawn are all classes that have one"
     )

@@ -54,21 +54,56 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The detector and its rule."""
 
-    detector: Literal["small", "resnet50-fpn"] = "small"
-    backbone_weights: Path | None = None
-    """State dict of the backbone body (resnet50-fpn only); None starts from random weights."""
+    detector: Literal["small", "faster-rcnn", "cascade-rcnn"] = "small"
+    """small: one level at stride 8, for a CPU; the others stand on a backbone with a feature pyramid."""
+    backbone: str = "resnet50"
+    """torchvision's name, or timm's after "timm/"; the small detector has its own."""
+    backbone_weights: Path | Literal["imagenet"] | None = None
+    """A classifier's state dict, or what the library publishes for the backbone; None starts from random weights."""
+    initial_weights: Path | Literal["coco"] | None = None
+    """A whole detector's state dict or checkpoint; the class head starts anew unless its classes are the same.
+    coco: torchvision's Faster R-CNN with ResNet-50."""
+    deformable: bool = False
+    """Deformable convolutions in the backbone's stages after the first (a ResNet's 3 to 5)."""
+    frozen_stages: Annotated[int, Field(ge=0)] = 0
+    """Levels of the backbone, from the finest, that do not learn."""
+    frozen_batch_norm: bool = True
+    """Of the backbone; a backbone from random weights wants False."""
     rule: RuleName = "concurrent-softmax"
     """softmax learns the label of the matched box; all others the labels of its object."""
+    per_class_boxes: bool = False
+    """Each class has its own refined box; else they share one. Not in a cascade."""
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0
+    """Side of an anchor in cells of its level: 8 is 32 pixels at stride 4. The small detector has its own."""
     image_size: Positive = 160
     """Shorter side of the network's input, in pixels."""
+    max_image_size: Positive | None = None
+    """Bounds the longer side, in pixels; None is 5 / 3 of `image_size`."""
     proposals: Positive = 100
     """Kept an image after the first stage."""
     sampled_proposals: Positive = 64
     """Of these, used for the second stage's loss, an image."""
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    suppression: Literal["nms", "linear", "gaussian"] = "nms"
+    """Of overlapping detections of a class: dropped, or their scores lowered (linear and gaussian Soft-NMS)."""
+    nms_iou: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Overlap above which a detection is dropped, or lowered by linear Soft-NMS."""
     detections_per_image: Positive = 200
     rate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Concurrent rates at or below it count as 0."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.detector == "small":
+            given = {"backbone_weights": self.backbone_weights is not None, "deformable": self.deformable}
+            given["frozen_stages"] = self.frozen_stages > 0
+            for name in (name for name, is_given in given.items() if is_given):
+                raise ValueError(f"model.{name} is given but the small detector takes none")
+        if self.detector == "cascade-rcnn" and self.per_class_boxes:
+            raise ValueError("model.per_class_boxes is given but a cascade refines the boxes of all classes")
+        if self.initial_weights == "coco" and (self.detector == "small" or self.backbone != "resnet50"):
+            raise ValueError("model.initial_weights = 'coco' needs a detector on backbone 'resnet50'")
+        return self
 
 
 class SamplingConfig(Settings):

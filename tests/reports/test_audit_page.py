@@ -120,6 +120,8 @@ def test_look_alikes_come_first(html: str) -> None:
     alike = [row[related] == "false" and int(row[unexplained]) > 0 for row in shown.rows]
     assert 0 < sum(alike) < len(alike)
     assert alike == sorted(alike, reverse=True)
+    counts = [int(row[unexplained]) for row in shown.rows[: sum(alike)]]
+    assert counts == sorted(counts, reverse=True)
 
 
 def test_nothing_comes_from_outside(html: str) -> None:
