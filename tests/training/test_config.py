@@ -11,6 +11,7 @@ from wildbox.study import StudyConfig
 from wildbox.training.config import RunConfig, read_config, write_config
 
 MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
+VALIDATION = MINIMAL.replace("data", "validation")
 
 
 def run_file(folder: Path, text: str) -> Path:
@@ -40,6 +41,11 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
         (MINIMAL + '[model]\nbackbone_weights = "w.pt"\n', "small detector takes none"),
         ('[data]\nboxes = "boxes.csv"\n', "data.images is missing"),
         (MINIMAL + "[evaluation]\nevery = 5\n", "there is no validation set"),
+        (MINIMAL + VALIDATION + '[evaluation]\nprotocol = "coco"\n', 'needs validation.format = "coco"'),
+        (
+            MINIMAL + VALIDATION + 'format = "coco"\ntile_size = 9\n[evaluation]\nprotocol = "lvis"\n',
+            "lvis takes no validation.tile_size",
+        ),
         (MINIMAL + "[log]\ntensorbord = true\n", r"log.tensorbord \(did you mean tensorboard\?\)"),
         (MINIMAL + "[schedule]\nbatch_size = 8\naccumulate = 3\n", "cannot be taken in accumulate = 3 parts"),
         (MINIMAL + "[schedule]\ndecay_at = [5]\n", 'set decay = "step"'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,17 @@ from torch.utils.data import DataLoader
 from training.processes import join, start
 from training.small_run import draw_small_world, logged_losses, small_run, world_data
 
+from wildbox.annotations import ImageLabels
 from wildbox.detectors.dataset import DetectionDataset, collate
 from wildbox.detectors.inference import predict
-from wildbox.evaluation import EvaluationResult, evaluate
+from wildbox.evaluation import EvaluationResult, evaluate, read_coco_truth
+from wildbox.formats.coco import write_coco
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
-from wildbox.training.config import EvaluationConfig, RunConfig
+from wildbox.training.config import DataConfig, EvaluationConfig, RunConfig
 from wildbox.training.model import build_model
 from wildbox.training.run import Stopped, train
 from wildbox.training.source import load_source
+from wildbox.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,27 @@ def average_precision(saved: Checkpoint, weights: dict[str, torch.Tensor]) -> li
     scorings = {"it": model.roi_heads.rule.scores}
     found = predict(model, loader, source.annotations, scorings=scorings)["it"]
     assert len(found) > 0
+    if config.evaluation.protocol == "coco":
+        return list(evaluate(found, read_coco_truth(config.validation.boxes), protocol="coco").ap)
     return list(evaluate(found, source.annotations, hierarchy=source.hierarchy).ap)
+
+
+def as_coco(data: DataConfig, path: Path) -> DataConfig:
+    """The same annotations as a COCO file: pixels, and numbers for ids."""
+    table = load_source(data).annotations
+    pixels = replace(
+        table,
+        vocabulary=Vocabulary(
+            tuple(str(n + 1) for n in range(len(table.vocabulary))), table.vocabulary.names
+        ),
+        image_ids=tuple(str(n + 1) for n in range(len(table.image_ids))),
+        boxes=table.boxes * 96,
+        sizes=table.sizes * 96,
+        file_names=tuple(f"{id_}.jpg" for id_ in table.image_ids),
+        image_labels=ImageLabels(),
+    )
+    write_coco(pixels, path)
+    return DataConfig(format="coco", boxes=path, images=data.images)
 
 
 def lines(out: Path) -> dict[int, dict[str, float]]:
@@ -88,8 +112,18 @@ def test_it_is_the_evaluation_of_the_saved_weights_and_changes_no_loss(world: Pa
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_all_images_once(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["open-images-challenge", "coco"])
+def test_two_processes_evaluate_all_images_once(protocol: str, world: Path, tmp_path: Path) -> None:
     config = validated(world, steps=2, batch_size=4).model_copy(update={"processes": 2})
+    if protocol == "coco":
+        coco = {
+            split: as_coco(world_data(world, split), tmp_path / f"{split}.json")
+            for split in ("train", "validation")
+        }
+        evaluation = EvaluationConfig(protocol="coco")
+        config = config.model_copy(
+            update={"data": coco["train"], "validation": coco["validation"], "evaluation": evaluation}
+        )
     join(start(config, tmp_path))
     saved = load_checkpoint(tmp_path / "checkpoint.pt")
     log = EvaluationResult.read(tmp_path / "evaluations" / "step-00000002.csv")
@@ -98,6 +132,7 @@ def test_two_processes_evaluate_all_images_once(world: Path, tmp_path: Path) -> 
         torch.tensor(average_precision(saved, saved.model)),
         rtol=0, atol=0, equal_nan=True,
     )  # fmt: skip
+    assert ("APs_model" in lines(tmp_path)[2]) == (protocol == "coco")
 
 
 @pytest.mark.slow

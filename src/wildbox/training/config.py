@@ -17,6 +17,7 @@ from wildbox.errors import ConfigError
 from wildbox.formats.files import whole_file
 
 RuleName = Literal["softmax", "softmax-multihot", "concurrent-softmax", "sigmoid", "focal"]
+ProtocolName = Literal["open-images-challenge", "open-images-v2", "coco", "lvis", "voc", "voc-11-point"]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -176,7 +177,7 @@ class EvaluationConfig(Settings):
 
     every: Positive = 1000
     """Steps between evaluations; the last step is always one."""
-    protocol: Literal["open-images-challenge", "voc"] = "open-images-challenge"
+    protocol: ProtocolName = "open-images-challenge"
     batch_size: Positive = 8
     """Images at once, of a process."""
 
@@ -219,6 +220,16 @@ class RunConfig(Settings):
             raise ValueError("model.backbone_weights is given but the small detector takes none")
         if self.validation is None and self.evaluation != EvaluationConfig():
             raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
+        if self.validation is not None and self.evaluation.protocol in ("coco", "lvis"):
+            if self.validation.format != "coco":
+                raise ValueError(
+                    f'evaluation.protocol {self.evaluation.protocol} needs validation.format = "coco"'
+                )
+            for key in ("only", "without", "tile_size"):
+                if getattr(self.validation, key) is not None:
+                    raise ValueError(
+                        f"evaluation.protocol {self.evaluation.protocol} takes no validation.{key}"
+                    )
         if ":" in self.device and self.processes * self.machines > 1:
             raise ValueError(
                 f"device {self.device} is one, but {self.processes * self.machines} processes are asked"

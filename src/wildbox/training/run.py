@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from wildbox.errors import WildboxError
+from wildbox.evaluation import EvaluationResult
 from wildbox.training.checkpoint_folder import CheckpointFolder
 from wildbox.training.config import RunConfig, write_config
 from wildbox.training.devices import launch, pick_device
@@ -75,7 +76,7 @@ def _validation(config: RunConfig, training: Source, out: Path, fabric: Fabric) 
     if config.validation is None:
         return None
     source = with_vocabulary_of(load_source(config.validation, tiles=out / "tiles-validation"), training)
-    return Validation(source, out, config.evaluation, fabric)
+    return Validation(source, out, config, fabric)
 
 
 def _begin(
@@ -183,9 +184,18 @@ class _Run:
 
         results = self.validation.run(self.trainer, alive=leave_if_asked)
         if self.fabric.is_global_zero:
-            log.write(step, {f"mean_ap_{name}": result.mean_ap for name, result in results.items()})
+            log.write(step, _numbers(results))
             self.folder.mark_best(step, results.get("average", results["model"]).mean_ap)
             self.validation.write(results, step)
+
+
+def _numbers(results: Mapping[str, EvaluationResult]) -> dict[str, float]:
+    """For the log: the mean, which decides what is best, and the protocol's own numbers."""
+    return {
+        f"{number}_{name}": value
+        for name, result in results.items()
+        for number, value in {"mean_ap": result.mean_ap, **result.summary}.items()
+    }
 
 
 @contextmanager

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from wildbox.detections import Detections
 from wildbox.detectors.dataset import DetectionDataset, Sample, collate
 from wildbox.detectors.faster_rcnn import Detector
 from wildbox.detectors.inference import predict
-from wildbox.evaluation import EvaluationResult, evaluate
-from wildbox.training.config import EvaluationConfig
+from wildbox.errors import ConfigError
+from wildbox.evaluation import CocoTruth, EvaluationResult, evaluate, protocol_named, read_coco_truth
+from wildbox.evaluation.streaming import StreamingEvaluator
+from wildbox.training.config import RunConfig
+from wildbox.training.evaluation import gather_evaluator
 from wildbox.training.source import Source
 from wildbox.training.trainer import Trainer, gathered
 
@@ -23,20 +26,34 @@ from wildbox.training.trainer import Trainer, gathered
 class Validation:
     """The validation set of a run, and how its models fare on it.
 
-    Leaves the per-class log of each evaluation as `evaluations/step-00000400.csv`, that of the averaged weights
-    beside it with `-average`.
+    Each process predicts every so-manieth image. Leaves the per-class log of each evaluation as
+    `evaluations/step-00000400.csv`, that of the averaged weights beside it with `-average`.
 
     Args:
         source: with the vocabulary of the training set.
         folder: of the run.
+    Raises:
+        ConfigError: for COCO and LVIS, where the file has other classes than the training set.
     """
 
-    def __init__(self, source: Source, folder: Path, config: EvaluationConfig, fabric: Fabric) -> None:
-        self.source, self.folder, self.config, self.fabric = source, folder / "evaluations", config, fabric
+    def __init__(self, source: Source, folder: Path, config: RunConfig, fabric: Fabric) -> None:
+        self.source, self.folder = source, folder / "evaluations"
+        self.settings, self.fabric = config.evaluation, fabric
+        images = len(source.annotations.image_ids)
+        self._mine = source.annotations.select(range(fabric.global_rank, images, fabric.world_size))
+        self._coco: CocoTruth | None = None
+        if self.settings.protocol in ("coco", "lvis") and fabric.is_global_zero:
+            assert config.validation is not None
+            self._coco = read_coco_truth(config.validation.boxes)
+            if self._coco.vocabulary.ids != source.annotations.vocabulary.ids:
+                raise ConfigError(
+                    f"{config.validation.boxes}: evaluation.protocol {self.settings.protocol} needs the categories of "
+                    "the training file, in the same order"
+                )
 
     def is_due(self, step: int, steps: int) -> bool:
         """Every so many steps, and after the last."""
-        return step > 0 and (step % self.config.every == 0 or step == steps)
+        return step > 0 and (step % self.settings.every == 0 or step == steps)
 
     def is_done(self, step: int) -> bool:
         """Whether the log of this step's evaluation is there."""
@@ -53,13 +70,9 @@ class Validation:
         models = {"model": trainer.model}
         if trainer.average is not None:
             models["average"] = trainer.average.module
-        results = {}
-        for name, model in models.items():
-            found = self._predict(model, alive)
-            if found is not None:
-                results[name] = self._evaluate(found)
+        results = {name: self._result(self._predict(model, alive)) for name, model in models.items()}
         trainer.training_mode()
-        return results
+        return {name: result for name, result in results.items() if result is not None}
 
     def write(self, results: Mapping[str, EvaluationResult], step: int) -> None:
         """The logs; that of the model itself last: where it is, all is done."""
@@ -74,30 +87,37 @@ class Validation:
     def _log(self, step: int, name: str = "") -> Path:
         return self.folder / f"step-{step:08}{name}.csv"
 
-    def _predict(self, model: Detector, alive: Callable[[], None]) -> Detections | None:
-        """The detections of all processes, in the first of them."""
-        table, rank, world = self.source.annotations, self.fabric.global_rank, self.fabric.world_size
-        dataset = DetectionDataset(table, self.source.folder, objects=None)
-        mine = range(rank, len(dataset), world)
+    def _predict(self, model: Detector, alive: Callable[[], None]) -> Detections:
+        """On the images of this process."""
         loader: DataLoader[Sample] = DataLoader(
-            Subset(dataset, mine),
-            batch_size=self.config.batch_size,
+            DetectionDataset(self._mine, self.source.folder, objects=None),
+            batch_size=self.settings.batch_size,
             collate_fn=collate,
             generator=torch.Generator(),  # the loader must not draw from the stream that training uses
         )
         scorings = {"own": model.roi_heads.rule.scores}
-        found = predict(model, loader, table, scorings=scorings, progress=lambda _: alive())["own"]
-        columns = (found.image, found.boxes, found.label, found.score)
-        parts = gathered(columns, self.fabric)
-        if not self.fabric.is_global_zero:
-            return None
-        image, boxes, label, score = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Detections(table.vocabulary, table.image_ids, image, boxes, label, score)
+        return predict(model, loader, self._mine, scorings=scorings, progress=lambda _: alive())["own"]
 
-    def _evaluate(self, found: Detections) -> EvaluationResult:
-        return evaluate(
-            found,
-            self.source.annotations,
-            protocol=self.config.protocol,
-            hierarchy=self.source.hierarchy,
-        )
+    def _result(self, found: Detections) -> EvaluationResult | None:
+        """Of the detections of all processes, in the first of them."""
+        protocol = self.settings.protocol
+        if protocol not in ("coco", "lvis"):
+            evaluator = StreamingEvaluator(protocol_named(protocol), self.source.hierarchy)
+            evaluator.update(found, self._mine)
+            evaluator = gather_evaluator(evaluator)
+            return evaluator.compute() if self.fabric.is_global_zero else None
+        parts = gathered(found, self.fabric)
+        return None if self._coco is None else evaluate(_together(parts), self._coco, protocol=protocol)
+
+
+def _together(parts: list[Detections]) -> Detections:
+    """Detections on different images as one table."""
+    first = np.cumsum([0, *(len(part.image_ids) for part in parts)])
+    return Detections(
+        parts[0].vocabulary,
+        tuple(id_ for part in parts for id_ in part.image_ids),
+        np.concatenate([part.image + n for part, n in zip(parts, first, strict=False)]),
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.score for part in parts]),
+    )
