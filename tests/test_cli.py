@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 import time
@@ -43,8 +44,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_audit(folder: Path) -> None:
-    said = wildbox("audit", "world/train-annotations-bbox.csv", *WORLD, "--out", "audit", cwd=folder)
+    (folder / "published.csv").write_text(
+        "source,confusion,source_boxes,confusion_boxes\nBlack sun,Weather,10,4\n"
+    )
+    labels = ("--image-labels", "world/train-annotations-human-imagelabels.csv")
+    more = (*WORLD, *labels, "--images", "world/train", "--compare", "published.csv", "--no-group-of")
+    said = wildbox("audit", "world/train-annotations-bbox.csv", *more, "--out", "audit", cwd=folder)
     assert "30 images" in said
+    assert "| Black sun | Weather | 10 |" in said
+    assert "data:image/jpeg" in (folder / "audit" / "report.html").read_text(encoding="utf-8")
     assert header(folder / "audit" / "confusion_pairs.csv") == [
         "source", "confusion", "source_name", "confusion_name",
         "source_boxes", "confusion_boxes", "ratio", "related", "unexplained",
@@ -96,10 +104,67 @@ def test_train_predict_evaluate_compare(folder: Path) -> None:
         truth = ("--truth", "world/validation-annotations-bbox.csv", *WORLD)
         labels = ("--image-labels", "world/validation-annotations-human-imagelabels.csv")
         assert "mAP" in wildbox("evaluate", found, *truth, *labels, "--out", log, cwd=folder)
-        assert header(folder / log) == ["class_id", "class_name", "ap", "truth_boxes", "detections"]
+        assert header(folder / log)[:5] == ["class_id", "class_name", "ap", "truth_boxes", "detections"]
     wildbox("compare", "log_softmax.csv", "log_concurrent.csv", "--out", "gains.csv", cwd=folder)
     columns = ["class_id", "class_name", "ap_log_softmax", "ap_log_concurrent", "gain"]
     assert header(folder / "gains.csv") == columns
+
+
+def test_ensemble(tmp_path: Path) -> None:
+    columns = "ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n"
+    (tmp_path / "a.csv").write_text(columns + "q,star,0.9,0,1,0,1\nq,moon,0.5,0,1,0,1\np,star,0.2,0,1,0,1\n")
+    (tmp_path / "b.csv").write_text(columns + "q,star,0.5,0,1,0,1\np,star,0.3,0,1,0,0.3\n")
+    log = "class_id,class_name,ap,truth_boxes,detections\n"
+    (tmp_path / "a.log.csv").write_text(log + "moon,Moon,0.4,2,2\nstar,Star,0.75,2,2\nsun,Sun,,0,0\n")
+    (tmp_path / "b.log.csv").write_text(log + "star,Star,0.25,2,2\nmoon,Moon,0.0,2,2\nsun,Sun,,0,0\n")
+
+    def told(*options: str, status: int = 0) -> str:
+        return wildbox("ensemble", "a.csv", "b.csv", *options, "--out", "c.csv", cwd=tmp_path, status=status)
+
+    def rows() -> list[str]:
+        return (tmp_path / "c.csv").read_text().splitlines()[1:]
+
+    assert "5 detections of 2 models, 4 together in c.csv" in told()
+    assert header(tmp_path / "c.csv") == columns.strip().split(",")
+    fused = ["p,star,0.15,0.0,1.0,0.0,0.3", "p,star,0.1,0.0,1.0,0.0,1.0"]
+    assert rows() == [*fused, "q,moon,0.25,0.0,1.0,0.0,1.0", "q,star,0.7,0.0,1.0,0.0,1.0"]
+    told("--method", "nms", "--iou", "0.2", "--skip-below", "0.3")
+    assert [row[:10] for row in rows()] == ["p,star,0.3", "q,moon,0.5", "q,star,0.9"]
+    told("--logs", "a.log.csv", "--logs", "b.log.csv", "--skip-below", "0.5")
+    scores = [float(row.split(",")[2]) for row in rows()]
+    assert scores == pytest.approx([0.5, 0.75 * 0.9 + 0.25 * 0.5])
+    assert "2 files of detections but 1 logs" in told("--logs", "a.log.csv", status=2)
+    assert "expected one of wbf, nms, soft-nms" in told("--method", "mean", status=2)
+
+
+def test_evaluate(folder: Path) -> None:
+    rows = (folder / "world" / "validation-annotations-bbox.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    with (folder / "found.csv").open("w") as stream:  # the truth itself, each box by its own label
+        stream.write("ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n")
+        for row in rows[1:]:
+            entry = dict(zip(names, row.split(","), strict=True)) | {"Score": "0.5"}
+            columns = ("ImageID", "LabelName", "Score", "XMin", "XMax", "YMin", "YMax")
+            stream.write(",".join(entry[name] for name in columns) + "\n")
+    evaluate = ("evaluate", "found.csv", "--truth", "world/validation-annotations-bbox.csv", *WORLD)
+    labels = ("--image-labels", "world/validation-annotations-human-imagelabels.csv")
+    kept = ("--matches", "run.npz", "--curves", "curves.csv")
+    expanded = wildbox(*evaluate, *labels, *kept, "--expand-detections", "--out", "log.json", cwd=folder)
+    assert "mAP" in expanded
+    assert json.loads((folder / "log.json").read_text())["protocol"] == "open-images-challenge"
+    assert header(folder / "curves.csv") == ["class_id", "score", "precision", "recall"]
+    assert (folder / "run.npz").exists()
+    plain = wildbox(
+        *evaluate, "--protocol", "open-images-v2", "--group-of-weight", "1", "--out", "x.md", cwd=folder
+    )
+    assert float(plain.split()[-6]) < float(expanded.split()[-6])  # parents are not found
+    said = wildbox(*evaluate, "--protocol", "coco", "--out", "never.csv", cwd=folder, status=2)
+    assert "--protocol coco takes only" in said
+    said = wildbox(
+        "evaluate", "found.csv", "--truth", "a.csv", "--protocol", "lvis", "--out", "x", cwd=folder, status=2
+    )
+    assert "from a .json file" in said
+    assert not (folder / "never.csv").exists()
 
 
 @pytest.mark.parametrize(

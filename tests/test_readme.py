@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import math
 import re
 import shlex
 from pathlib import Path
@@ -62,11 +63,12 @@ def test_files_that_readme_links_exist() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_numbers_shown_are_those_measured(page: str) -> None:
-    """Each row of a table by run is the row of the CSV file that the text above the table names."""
+    """Each row of a table by run is the row of the CSV file that the text above the table names last."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    shown = re.findall(r"`(benchmarks/results/\w+\.csv)`[^`|]*?\n\n(\| run .*?)\n\n", text, flags=re.DOTALL)
-    assert len(shown) == text.count("\n| run |")
-    for name, table in shown:
+    tables = list(re.finditer(r"^\| run .*?(?=\n\n)", text, flags=re.DOTALL | re.MULTILINE))
+    assert tables
+    for found in tables:
+        name, table = re.findall(r"`(benchmarks/results/\w+\.csv)`", text[: found.start()])[-1], found[0]
         with (REPOSITORY / name).open(encoding="utf-8", newline="") as stream:
             measured = {(row["run"], row["scored"]): row for row in csv.DictReader(stream)}
         header, _, *rows = (
@@ -76,5 +78,6 @@ def test_numbers_shown_are_those_measured(page: str) -> None:
             for measure, cell in zip(header[2:], cells, strict=True):
                 row = measured[run, scored]
                 column = "map" if measure == "all" else f"map_{measure.replace('-', '_')}"
-                spread = f" ± {float(row[column + '_sd']):.3f}" if column + "_sd" in row else ""
+                deviation = float(row.get(column + "_sd", "nan"))  # nan: one seed
+                spread = "" if math.isnan(deviation) else f" ± {deviation:.3f}"
                 assert cell == f"{float(row[column]):.3f}{spread}", (name, run, scored, measure)

@@ -5,10 +5,10 @@ Letters: B images, N boxes, V verified image labels, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,7 @@ class Annotations:
         offsets, labels = self.offsets, self.image_labels
         goals = np.linspace(0, len(self), count + 1)[1:-1]
         edges = np.unique([0, *np.searchsorted(offsets, goals), len(self.image_ids)]).tolist()
+        edges = edges if len(self.image_ids) else [0, 0]
         order = np.argsort(labels.image, kind="stable")
         cuts = np.searchsorted(labels.image[order], edges)
         for k, (first, last) in enumerate(pairwise(edges)):
@@ -197,6 +198,44 @@ class Annotations:
                 self.image_labels.is_positive[verified],
             ),
         )
+
+
+def concatenate(tables: Sequence[Annotations]) -> Annotations:
+    """Tables of different images as one, in their order.
+
+    Raises:
+        InputError: no table, other classes in one than in another, an image that stands in two.
+
+    >>> one, two = Annotations(Vocabulary(("a",)), ("x", "y"), [0, 1], [[0, 0, 1, 1]] * 2, [0, 0]).parts(2)
+    >>> concatenate([two, one]).image_ids
+    ('y', 'x')
+    """
+    if not tables:
+        raise InputError("no table to put together")
+    if any(table.vocabulary != tables[0].vocabulary for table in tables):
+        raise InputError("tables with other classes do not go together")
+    starts = np.cumsum([0, *(len(table.image_ids) for table in tables)])
+
+    def joined(name: str, *, shift: bool = False, labels: bool = False) -> NDArray[Any]:
+        of = [getattr(table.image_labels if labels else table, name) for table in tables]
+        return np.concatenate([x + start if shift else x for x, start in zip(of, starts, strict=False)])
+
+    named = all(table.file_names or not table.image_ids for table in tables)
+    return Annotations(
+        tables[0].vocabulary,
+        tuple(chain.from_iterable(table.image_ids for table in tables)),
+        image=joined("image", shift=True),
+        boxes=joined("boxes"),
+        label=joined("label"),
+        is_group_of=joined("is_group_of"),
+        sizes=joined("sizes"),
+        file_names=tuple(chain.from_iterable(table.file_names for table in tables)) if named else (),
+        image_labels=ImageLabels(
+            joined("image", shift=True, labels=True),
+            joined("label", labels=True),
+            joined("is_positive", labels=True),
+        ),
+    )
 
 
 def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:

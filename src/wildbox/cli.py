@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ from rich.table import Table as RichTable
 from wildbox.errors import ConfigError, InputWarning, WildboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from wildbox.annotations import Annotations
     from wildbox.vocabulary import Hierarchy
@@ -70,16 +71,17 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars, one a stage, as a function (stage, done, all)."""
+def _progress() -> Iterator[Callable[..., None]]:
+    """Bars, one a stage, as a function (stage, done, all, note="" to show behind)."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, *times, console=console) as bars:
         tasks = {}
 
-        def show(stage: str, done: int, total: int) -> None:
+        def show(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
 
         try:
             yield show
@@ -108,26 +110,49 @@ def _read_truth(
 def audit(
     boxes: Boxes,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the CSVs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the CSVs.")],
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
+    image_labels: Annotated[
+        Path | None, typer.Option(help="Verified image labels CSV: finds boxes of what is verified absent.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images: the page shows crops.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Published pairs CSV: source,confusion,source_boxes,confusion_boxes.")
+    ] = None,
     iou: Annotated[float, typer.Option(help="Two boxes mark one object above this IoU (strict).")] = 0.9,
     min_ratio: Annotated[float, typer.Option(help="Pairs and rates are kept above this share.")] = 0.1,
+    group_of: Annotated[bool, typer.Option(help="Count group-of boxes like the others.")] = True,
+    examples: Annotated[int, typer.Option(help="Boxes to keep as examples of each label set.")] = 4,
 ) -> None:
-    """Tell imbalance, confusion pairs and concurrent rates of annotations.
+    """Tell what is wrong with labels: imbalance, confusion pairs, concurrent rates, suspected errors.
 
-    Writes classes.csv, confusion_pairs.csv, concurrent_rates.csv and summary.json into --out. Boxes are counted
-    as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its ancestors.
+    Boxes are counted as the file has them; the hierarchy marks related pairs and adds a rate of 1 from a class to its
+    ancestors. Writes report.html and CSVs into --out, summary.json last.
     """
     from wildbox.labels.audit import audit as run_audit
     from wildbox.labels.files import write_audit
+    from wildbox.labels.published import compare_published, read_published, write_compared
+    from wildbox.reports.audit import write_audit_page
+    from wildbox.reports.crops import images_of
+    from wildbox.reports.tables import csv_table, markdown_table
 
-    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy)
-    found = run_audit(truth, hierarchy=tree, iou=iou, min_ratio=min_ratio)
+    published = None if compare is None else read_published(compare)
+    truth, tree = _read_truth(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+    found = run_audit(
+        truth, hierarchy=tree, iou=iou, min_ratio=min_ratio, include_group_of=group_of, examples=examples
+    )
+    table = None
+    if published is not None:
+        write_compared(compare_published(found, published), out / "published.csv")
+        table = csv_table(out / "published.csv", note=f"Pairs of {compare} beside ours; en dash: not known.")
+        console.print(markdown_table(table.header, table.rows), markup=False, highlight=False, soft_wrap=True)
+    source = None if images is None else images_of(truth, images)
+    write_audit_page(found, out / "report.html", title=boxes.name, images=source, published=table)
     write_audit(found, out)
     console.print(
         f"{len(truth.image_ids):,} images, {len(truth):,} boxes, {len(truth.vocabulary):,} classes; "
-        f"{len(found.pairs):,} confusion pairs; written to {out}/"
+        f"{len(found.pairs):,} confusion pairs; open {out}/report.html"
     )
 
 
@@ -211,16 +236,35 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for config.json, log.jsonl, checkpoint.pt.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
 ) -> None:
-    """Train one detector."""
+    """Train one detector.
+
+    SIGTERM and Ctrl-C save and leave, with status 143 and 130; --resume continues, and starts where there is
+    nothing yet. See docs/training.md.
+    """
     from wildbox.training.config import RunConfig, read_config
+    from wildbox.training.devices import is_first_process
     from wildbox.training.run import train as run_training
+    from wildbox.training.stopping import Stopped, StopSignal
 
     config = read_config(run, RunConfig)
     if not resume and (out / "checkpoint.pt").exists():
         raise ConfigError(f"{out}/checkpoint.pt exists; give --resume to continue it, or another --out")
-    with _progress() as show:
-        path = run_training(config, out, resume=resume, progress=lambda d, a, _: show("train", d, a))
-    console.print(f"trained: {path}")
+
+    def told(done: int, total: int, values: Mapping[str, float]) -> None:
+        left = timedelta(seconds=round(values["eta"]))
+        note = "loss {loss:.3f}, {images_per_second:.1f} images/s, waits {data_wait:.0%}".format(**values)
+        show("train", done, total, note=f"{note}, {left} left")
+
+    with StopSignal() as stop, _progress() as show:
+        try:
+            path = run_training(config, out, resume=resume, progress=told, stop=stop)
+        except Stopped as stopped:
+            if not is_first_process():  # whoever started us must not take it for a failure
+                raise typer.Exit(0) from None
+            console.print(f"{stopped}; give --resume to go on")
+            raise typer.Exit(stop.status) from None
+    if is_first_process():
+        console.print(f"trained: {path}")
 
 
 @app.command()
@@ -264,28 +308,116 @@ def predict(
 
 @app.command()
 def evaluate(
-    detections: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Score,XMin,XMax,YMin,YMax.")],
+    detections: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or .parquet: ImageID,LabelName,Score,XMin,XMax,YMin,YMax; COCO results .json; challenge "
+            "submission CSV; a folder of such files, or a pattern with *."
+        ),
+    ],
     *,
-    truth: Annotated[Path, typer.Option(help="Open Images boxes CSV, or COCO instances .json.")],
-    out: Annotated[Path, typer.Option(help="Per-class log: class_id,class_name,ap,truth_boxes,detections.")],
+    truth: Annotated[Path, typer.Option(help="Open Images boxes CSV, or COCO or LVIS instances .json.")],
+    out: Annotated[Path, typer.Option(help="Per-class log; .csv, .json or .md.")],
     image_labels: Annotated[
         Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
     ] = None,
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
+    expand_detections: Annotated[
+        bool, typer.Option("--expand-detections", help="Repeat detections for all ancestors, too.")
+    ] = False,
     protocol: Annotated[
-        str, typer.Option(help="open-images-challenge or voc; IoU 0.5.")
+        str, typer.Option(help="open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point.")
     ] = "open-images-challenge",
+    group_of_weight: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1, help="What a group-of box is worth. Default: 1 for the challenge, 0 for V2."
+        ),
+    ] = None,
+    matches: Annotated[
+        Path | None, typer.Option(help="Also keep what became of each detection, .npz, for `compare`.")
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Also write precision over recall of each class, CSV.")
+    ] = None,
 ) -> None:
-    """Average precision of each class. The truth is expanded by the hierarchy, detections are not."""
-    from wildbox.evaluation import evaluate as run_evaluation
-    from wildbox.formats.storage import read_detections
+    """Average precision of each class.
 
-    table, tree = _read_truth(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
-    found = read_detections(detections, vocabulary=table.vocabulary)
-    result = run_evaluation(found, table, protocol=protocol, hierarchy=tree)
+    The truth is expanded by the hierarchy; detections are not unless told. A folder or pattern is evaluated file by
+    file, in the memory of one file and 16 bytes a detection.
+    """
+    from wildbox.evaluation import protocol_named, read_coco_truth
+    from wildbox.evaluation.files import evaluate_coco_files, evaluate_files
+    from wildbox.evaluation.matches import write_matches
+
+    if protocol in ("coco", "lvis"):
+        if classes or hierarchy or image_labels or group_of_weight is not None or matches or curves:
+            raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
+        if truth.suffix != ".json":
+            raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
+        result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
+    else:
+        verified_only = True if image_labels and protocol == "open-images-v2" else None
+        rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only)
+        table, tree = _read_truth(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+        result = evaluate_files(
+            detections, table, protocol=rules, hierarchy=tree, expand_found=expand_detections
+        )
     result.write(out)
-    console.print(f"mAP {result.mean_ap:.4f} ({protocol}); per class in {out}")
+    if matches and result.matches:
+        write_matches(result.matches, matches)
+    if curves and result.curves:
+        result.curves.write(curves, result.vocabulary)
+    for name, value in result.summary.items():
+        console.print(f"{name} {value:.4f}", highlight=False)
+    console.print(f"{protocol}; per class in {out}")
+
+
+@app.command()
+def ensemble(
+    detections: Annotated[list[Path], typer.Argument(help="Detections CSV of each model.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Detections CSV; images by id, in each the classes, best first.")],
+    method: Annotated[str, typer.Option(help="wbf (weighted boxes fusion), nms or soft-nms.")] = "wbf",
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            help="Boxes of a class match above it. Default: 0.55 (wbf), 0.5 (nms); soft-nms then decays "
+            "linearly above it instead of by a Gaussian."
+        ),
+    ] = None,
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Per-class log of each model, in the same order (--logs A --logs B): weights by AP."
+        ),
+    ] = None,
+    skip_below: Annotated[float, typer.Option(help="Detections of a lower score are left out.")] = 0.0,
+    classes: Classes = None,
+) -> None:
+    """One set of detections out of those of several models, class by class.
+
+    The classes are those of --classes, else of the logs, else all that occur.
+    """
+    from wildbox import ensembling
+    from wildbox.formats.open_images import read_classes
+    from wildbox.formats.storage import write_detections
+
+    methods = {
+        "wbf": ensembling.weighted_boxes_fusion,
+        "nms": ensembling.nms,
+        "soft-nms": ensembling.soft_nms,
+    }
+    if method not in methods:
+        raise ConfigError(f"--method {method}: expected one of {', '.join(methods)}")
+    vocabulary = None if classes is None else read_classes(classes)
+    models, weights = ensembling.read_models(detections, logs=logs or (), vocabulary=vocabulary)
+    threshold = {} if iou is None else {"iou": iou}
+    together = methods[method](models, weights=weights, skip_below=skip_below, **threshold)
+    write_detections(together, out)
+    total = sum(len(model) for model in models)
+    console.print(f"{total:,} detections of {len(models)} models, {len(together):,} together in {out}")
 
 
 @app.command()

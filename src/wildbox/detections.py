@@ -9,7 +9,7 @@ import numpy as np
 
 from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.errors import InputError
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,12 @@ class Detections:
     """D scored boxes on B images, sorted by image; rows of an image keep their order.
 
     Coordinates have the unit of the truth they will be compared with. A detection box may be degenerate
-    (evaluators define what then happens) but never NaN.
+    (evaluators define what then happens) but never NaN. Columns that are sorted and of the right type are not
+    copied: do not write to them afterwards.
+
+    Raises:
+        InputError: columns of different lengths, an image or label outside its range, a score outside [0, 1], NaN,
+            an image id that stands twice.
 
     >>> cat = Vocabulary(("cat",))
     >>> found = Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.9])
@@ -37,7 +42,7 @@ class Detections:
 
     def __post_init__(self) -> None:
         image = np.asarray(self.image, np.int64)
-        order = np.argsort(image, kind="stable")
+        order = None if np.all(image[1:] >= image[:-1]) else np.argsort(image, kind="stable")
         columns = {
             "image": image,
             "boxes": np.reshape(np.asarray(self.boxes, np.float64), (-1, 4)),
@@ -48,17 +53,24 @@ class Detections:
         for name, column in columns.items():
             if len(column) != len(image):
                 raise InputError(f"column {name!r} has {len(column)} rows, expected {len(image)}")
-            column = np.ascontiguousarray(column[order])
+            column = np.ascontiguousarray(column if order is None else column[order])[:]  # a view of its own
             column.setflags(write=False)
             object.__setattr__(self, name, column)
+        self._check()
+
+    def _check(self) -> None:
+        if len(set(self.image_ids)) != len(self.image_ids):
+            raise InputError("an image id stands twice among the images")
+        if not len(self):
+            return
         for name, limit in (("image", len(self.image_ids)), ("label", len(self.vocabulary))):
             values = getattr(self, name)
-            if len(values) and (values.min() < 0 or values.max() >= limit):
+            if values.min() < 0 or values.max() >= limit:
                 raise InputError(f"a detection's {name} is outside 0..{limit - 1}")
-        if not ((self.score >= 0) & (self.score <= 1)).all():
+        if not (self.score.min() >= 0 and self.score.max() <= 1):  # NaN: the smallest is NaN
             bad = self.score[~((self.score >= 0) & (self.score <= 1))][0]
             raise InputError(f"score {bad} is outside [0, 1]")
-        if np.isnan(self.boxes).any():
+        if np.isnan(self.boxes.min()):
             raise InputError("a detection box holds NaN")
 
     def __len__(self) -> int:
@@ -72,17 +84,50 @@ class Detections:
     def aligned(self, truth: Annotations) -> Detections:
         """The same detections on the images of `truth`, in its order.
 
+        Images without detections need not be in the truth.
+
         Raises:
-            InputError: an image that the truth does not know, or another vocabulary.
+            InputError: detections on an image that the truth does not know, or another vocabulary.
         """
         if self.vocabulary.ids != truth.vocabulary.ids:
             raise InputError("detections and truth have different vocabularies")
         if self.image_ids == truth.image_ids:
             return self
         position = {id_: i for i, id_ in enumerate(truth.image_ids)}
-        unknown = [id_ for id_ in self.image_ids if id_ not in position]
-        if unknown:
-            raise InputError(f"{len(unknown)} images with detections are not in the truth: {unknown[:3]}")
-        renumber = np.array([position[id_] for id_ in self.image_ids], np.int64)
+        renumber = np.array([position.get(id_, -1) for id_ in self.image_ids], np.int64)
+        unknown = np.flatnonzero((renumber < 0) & (np.diff(self.offsets) > 0))
+        if len(unknown):
+            some = [self.image_ids[i] for i in unknown[:3]]
+            raise InputError(f"{len(unknown)} images with detections are not in the truth: {some}")
         image = renumber[self.image] if len(self) else self.image
         return Detections(self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score)
+
+
+def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detections:
+    """Detections repeated for every ancestor of their class, with the same box and score; nothing is merged.
+
+    For models that name leaves alone. Open Images' evaluation expands the truth only: a model is to find the ancestors
+    itself.
+
+    >>> found = Detections(Vocabulary(("cat", "pet")), ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.5])
+    >>> expand_detections(found, Hierarchy(2, [(0, 1)])).label.tolist()
+    [0, 1]
+    """
+    if len(hierarchy) != len(detections.vocabulary):
+        raise InputError(
+            f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(detections.vocabulary)}"
+        )
+    upward = hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool)
+    counts = upward.sum(axis=1)
+    first, above = np.cumsum(counts) - counts, np.nonzero(upward)[1]  # of class i: above[first[i]] on
+    repeat = counts[detections.label]
+    row = np.repeat(np.arange(len(detections)), repeat)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    return Detections(
+        detections.vocabulary,
+        detections.image_ids,
+        detections.image[row],
+        detections.boxes[row],
+        above[first[detections.label[row]] + within],
+        detections.score[row],
+    )

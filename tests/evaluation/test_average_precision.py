@@ -1,38 +1,95 @@
-"""The area under the monotone precision-recall curve: numbers worked out by hand."""
+"""The curve of precision over recall and what is read from it: numbers worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from wildbox.evaluation.average_precision import average_precision, class_average_precisions
-from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE, Matches
+from wildbox.evaluation.average_precision import average_precisions, best_f1, eleven_point
+from wildbox.evaluation.curves import curves
+from wildbox.evaluation.matches import Matches
+from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE
+from wildbox.vocabulary import Vocabulary
+
+
+def matches_of(
+    outcomes: list[int], truth: list[bool], *, score: list[float] | None = None, weight: float = 1.0
+) -> Matches:
+    """One class in one image: outcomes by falling score, and for each box of the truth whether it is a group."""
+    d, n = len(outcomes), len(truth)
+    return Matches(
+        Vocabulary(("cat",)),
+        ("a",),
+        "open-images-challenge",
+        weight,
+        np.zeros(d, np.int32),
+        np.zeros(d, np.uint16),
+        np.linspace(0.9, 0.1, d) if score is None else np.array(score),
+        np.array(outcomes, np.int8),
+        np.zeros(n, np.int32),
+        np.zeros(n, np.uint16),
+        np.array(truth, bool),
+    )
 
 
 @pytest.mark.parametrize(
-    ("worth", "truth", "expected"),
+    ("outcomes", "truth", "weight", "expected"),
     [
-        ([], 3, 0.0),
-        ([0, 0], 3, 0.0),
-        ([1, 1], 2, 1.0),
-        ([1, 1, 0, 0], 2, 1.0),  # what follows the last true one does not matter
-        ([0, 1], 1, 0.5),
-        ([1, 0, 0, 1, 1], 4, 0.25 * 1 + 0.25 * 3 / 5 + 0.25 * 3 / 5),  # 2/4 is raised to 3/5
-        ([0.5, 0, 1], 1.5, 0.5 / 1.5 * 1 + 1 / 1.5 * 1.5 / 2.5),
+        ([], [False] * 3, 1, 0.0),
+        ([FALSE, FALSE], [False] * 3, 1, 0.0),
+        ([TRUE, TRUE], [False] * 2, 1, 1.0),
+        ([TRUE, TRUE, FALSE, FALSE], [False] * 2, 1, 1.0),  # what follows the last true one does not matter
+        ([FALSE, TRUE], [False], 1, 0.5),
+        (
+            [TRUE, FALSE, FALSE, TRUE, TRUE],
+            [False] * 4,
+            1,
+            0.25 * 1 + 0.25 * 3 / 5 + 0.25 * 3 / 5,
+        ),  # 2/4 raised
+        ([GROUP, FALSE, TRUE], [True, False], 0.5, 0.5 / 1.5 * 1 + 1 / 1.5 * 1.5 / 2.5),
+        ([IGNORED, FALSE, IGNORED, TRUE], [False], 1, 0.5),
+        ([GROUP, TRUE], [True, False], 0, 1.0),
     ],
 )
-def test_worked_by_hand(worth: list[float], truth: float, expected: float) -> None:
-    assert average_precision(np.array(worth, float), float(truth)) == pytest.approx(expected, abs=1e-15)
+def test_worked_by_hand(outcomes: list[int], truth: list[bool], weight: float, expected: float) -> None:
+    ap = average_precisions(curves(matches_of(outcomes, truth, weight=weight)))
+    assert ap[0] == pytest.approx(expected, abs=1e-15)
 
 
 def test_no_truth_no_average_precision() -> None:
-    assert np.isnan(average_precision(np.array([0.0]), 0.0))
+    assert np.isnan(average_precisions(curves(matches_of([FALSE], [])))[0])
 
 
-def test_classes_are_apart_and_the_ignored_do_not_count() -> None:
-    outcome = np.array([TRUE, IGNORED, GROUP, FALSE, TRUE], np.int8)
-    matches = Matches(np.arange(5), np.array([0, 3, 3, 5]), outcome)
-    ap, counted = class_average_precisions(matches, np.array([2.0, 1.0, 1.0]), group_of_weight=1.0)
-    assert (ap.tolist(), counted.tolist()) == ([1.0, 0.0, 0.5], [2, 0, 2])
-    ap, counted = class_average_precisions(matches, np.array([1.0, 1.0, 1.0]))
-    assert (ap.tolist(), counted.tolist()) == ([1.0, 0.0, 0.5], [1, 0, 2])
+def test_points_of_the_curve() -> None:
+    curve = curves(matches_of([FALSE, TRUE, FALSE, TRUE], [False] * 4))
+    assert curve.precision.tolist() == [1 / 2, 2 / 4]
+    assert curve.recall.tolist() == [1 / 4, 2 / 4]
+
+
+def test_equal_scores_stand_in_the_order_of_rows_of_an_image() -> None:
+    for outcomes, before in (([TRUE, FALSE, TRUE], [0, 1]), ([FALSE, TRUE, TRUE], [1, 1])):
+        curve = curves(matches_of(outcomes, [False] * 2, score=[0.5, 0.5, 0.5]))
+        assert curve.false_before.tolist() == before
+        assert curve.false_until.tolist() == [1, 1]  # a threshold takes them all
+
+
+def test_best_f1() -> None:
+    # F1 at 0.9, 0.5, 0.3: 2/5, 4/7 (two true, one false of four), 6/9.
+    scores = [0.9, 0.5, 0.5, 0.4, 0.3]
+    f1, threshold = best_f1(curves(matches_of([TRUE, TRUE, FALSE, FALSE, TRUE], [False] * 4, score=scores)))
+    assert (f1[0], threshold[0]) == (6 / 9, 0.3)
+    # All of an equal score are taken, so 0.5 gives one true and three false ones.
+    tied = matches_of([TRUE, FALSE, FALSE, FALSE, TRUE], [False] * 2, score=[0.5] * 4 + [0.4])
+    f1, threshold = best_f1(curves(tied))
+    assert (f1[0], threshold[0]) == (4 / 7, 0.4)
+    f1, threshold = best_f1(curves(matches_of([FALSE], [False])))
+    assert f1[0] == 0
+    assert np.isnan(threshold[0])
+    assert np.isnan(best_f1(curves(matches_of([FALSE], [])))[0][0])
+
+
+def test_eleven_points() -> None:
+    assert eleven_point(np.array([1.0, 0.8, 0.9]), np.array([0.2, 0.5, 0.8])) == pytest.approx(
+        (3 + 6 * 0.9) / 11
+    )
+    assert eleven_point(np.zeros(0), np.zeros(0)) == 0.0

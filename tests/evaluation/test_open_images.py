@@ -44,11 +44,20 @@ def one_image(
     return evaluate(detections, table, group_of_weight=weight)
 
 
-@given(tables(), hierarchies(), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.25, 0.5, 0.75, 1.0]))
+IOUS = [0.25, 0.5, 0.75, 1.0]
+
+
+@given(tables(), hierarchies(), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from(IOUS), st.booleans())
 def test_equals_the_literal_evaluator(
-    pair: tuple[Detections, Annotations], hierarchy: Hierarchy | None, weight: float, iou: float
+    pair: tuple[Detections, Annotations],
+    hierarchy: Hierarchy | None,
+    weight: float,
+    iou: float,
+    unknown: bool,
 ) -> None:
     detections, truth = pair
+    if unknown:  # image c stands in the detections alone
+        truth = truth.select([1, 0])
     result = evaluate(detections, truth, hierarchy=hierarchy, group_of_weight=weight, iou=iou)
     ap, counted = evaluate_literally(detections, truth, hierarchy=hierarchy, group_of_weight=weight, iou=iou)
     np.testing.assert_allclose(result.ap, ap, rtol=0, atol=1e-12)
@@ -56,23 +65,52 @@ def test_equals_the_literal_evaluator(
     assert np.array_equal(np.isnan(result.ap), result.truth_boxes == 0)
 
 
-@given(tables(levels=10**9), st.integers(0, 99))
-def test_order_of_rows_has_no_influence_without_ties(pair: tuple[Detections, Annotations], seed: int) -> None:
+@given(tables(), hierarchies(), st.sampled_from([None, 0.0, 1.0]), st.booleans(), st.booleans())
+def test_version_2_equals_the_literal_evaluator(
+    pair: tuple[Detections, Annotations],
+    hierarchy: Hierarchy | None,
+    weight: float | None,
+    filtered: bool,
+    unknown: bool,
+) -> None:
+    detections, truth = pair
+    if unknown:
+        truth = truth.select([1, 0])
+    result = evaluate(
+        detections,
+        truth,
+        protocol="open-images-v2",
+        hierarchy=hierarchy,
+        group_of_weight=weight,
+        verified_only=filtered,
+    )
+    ap, counted = evaluate_literally(
+        detections, truth, hierarchy=hierarchy, group_of_weight=weight or 0.0, verified_only=filtered
+    )
+    np.testing.assert_allclose(result.ap, ap, rtol=0, atol=1e-12)
+    assert result.detections.tolist() == counted
+
+
+@given(tables(), st.integers(0, 99), st.sampled_from(["open-images-challenge", "open-images-v2", "voc"]))
+def test_order_of_detections_and_images_has_no_influence(
+    pair: tuple[Detections, Annotations], seed: int, protocol: str
+) -> None:
     detections, truth = pair
     rng = np.random.default_rng(seed)
-    keep = rng.permutation(np.unique(detections.score, return_index=True)[1])
-    ordered, mixed = (
-        found_of(
-            detections.vocabulary,
-            detections.image_ids,
-            detections.image[rows],
-            detections.boxes[rows],
-            detections.label[rows],
-            detections.score[rows],
-        )
-        for rows in (np.sort(keep), keep)
+    rows, images = rng.permutation(len(detections)), rng.permutation(3)
+    mixed = found_of(
+        detections.vocabulary,
+        tuple(detections.image_ids[i] for i in images),
+        np.argsort(images)[detections.image[rows]],
+        detections.boxes[rows],
+        detections.label[rows],
+        detections.score[rows],
     )
-    np.testing.assert_array_equal(evaluate(ordered, truth).ap, evaluate(mixed, truth).ap)
+    straight = evaluate(detections, truth, protocol=protocol)
+    again = evaluate(mixed, truth.select(rng.permutation(3)), protocol=protocol)
+    np.testing.assert_array_equal(straight.ap, again.ap)
+    for name, column in straight.columns.items():
+        np.testing.assert_array_equal(column, again.columns[name])
 
 
 @given(tables())
@@ -215,14 +253,63 @@ def test_hierarchy_expands_the_truth_but_not_the_detections() -> None:
     assert result.detections.tolist() == [2, 0, 1]
 
 
-def test_equal_scores_stand_in_the_order_of_images_then_rows() -> None:
-    truth = truth_of(CAT, ("a", "b"), [0, 1], [BOX, BOX], [0, 0])
-    for boxes, expected in (((BOX, FAR), 0.5), ((FAR, BOX), 0.25)):  # TRUE in a first, or FALSE in a first
-        found = found_of(CAT, ("b", "a"), [1, 0], list(boxes), [0, 0], [0.5, 0.5])
-        assert evaluate(found, truth).ap[0] == expected
-    rows = [(0.5, FAR), (0.5, BOX)]
-    assert one_image([BOX], rows).ap[0] == 0.5
-    assert one_image([BOX], rows[::-1]).ap[0] == 1.0
+def test_equal_scores_stand_by_image_id_then_box() -> None:
+    # TRUE in a before FALSE in b, and FALSE in a before TRUE in b, whichever image the files name first
+    for ids in (("a", "b"), ("b", "a")):
+        truth = truth_of(CAT, ids, [0, 1], [BOX, BOX], [0, 0])
+        for in_a, in_b, expected in ((BOX, FAR, 0.5), (FAR, BOX, 0.25)):
+            found = found_of(CAT, ("b", "a"), [0, 1], [in_b, in_a], [0, 0], [0.5, 0.5])
+            assert evaluate(found, truth).ap[0] == expected
+    # BOX is smaller than FAR: its x1 is
+    for rows in ([(0.5, FAR), (0.5, BOX)], [(0.5, BOX), (0.5, FAR)]):
+        assert one_image([BOX], rows).ap[0] == 1.0
+        assert one_image([FAR], rows).ap[0] == 0.5
+
+
+def test_of_equal_overlaps_the_first_row_of_the_truth_is_taken() -> None:
+    # The first detection lies half in each of two boxes, by IoU 1/3 each; the second is one of them.
+    left, right, middle = (0, 0, 4, 4), (4, 0, 8, 4), (2, 0, 6, 4)
+    for rows, expected in (([left, right], 0.5), ([right, left], 1.0)):
+        truth = truth_of(CAT, ("a",), [0, 0], rows, [0, 0])
+        found = found_of(CAT, ("a",), [0, 0], [middle, left], [0, 0], [0.9, 0.8])
+        assert evaluate(found, truth, iou=1 / 3).ap[0] == expected
+
+
+def test_beyond_ten_thousand_detections_of_a_class_in_an_image() -> None:
+    far, count = (8, 8, 9, 9), 10_001
+    boxes = np.array([far] * count + [(0, 0, 4, 4), (1, 1, 1, 1)], float)
+    score = np.linspace(1, 0.5, count + 2)
+    label = np.zeros(count + 2, int)
+    truth = truth_of(CAT, ("a",), [0, 0], [BOX, FAR], [0, 0])
+    result = evaluate(found_of(CAT, ("a",), label, boxes, label, score), truth)
+    assert (result.detections[0], result.ap[0], result.columns["ignored"][0]) == (10_000, 0.5, 3)
+    score[-2] = 0.9  # the box on BOX comes into the 10,000
+    result = evaluate(found_of(CAT, ("a",), label, boxes, label, score), truth)
+    assert (result.detections[0], result.columns["true_positives"][0]) == (10_000, 2)
+
+
+def test_detections_on_images_that_the_truth_does_not_know() -> None:
+    truth = truth_of(CAT, ("a",), [0], [BOX], [0])
+    found = found_of(CAT, ("z", "a"), [0, 1], [BOX, BOX], [0, 0], [0.9, 0.5])
+    with pytest.warns(InputWarning, match=r"1 of 2 detections are on 1 images .*'z'.*; they are ignored"):
+        assert evaluate(found, truth).ap[0] == 1.0
+    with pytest.warns(InputWarning, match="they are false positives"):
+        assert evaluate(found, truth, protocol="open-images-v2").ap[0] == 0.5
+    with pytest.raises(InputError, match="not in the truth"):
+        evaluate(found, truth, protocol="voc")
+
+
+def test_version_2_counts_what_nobody_looked_for() -> None:
+    both = Vocabulary(("cat", "dog"))
+    truth = truth_of(both, ("a", "b"), [0, 1], [BOX, BOX], [0, 1], [False, True], ((1, 0, False),))
+    found = found_of(both, ("a", "b"), [0, 0, 1, 1], [BOX, BOX, BOX, BOX], [0, 1, 0, 1], [0.5, 0.9, 0.4, 0.5])
+    result = evaluate(found, truth, protocol="open-images-v2")
+    assert result.detections.tolist() == [2, 1]  # the dog in the group-of box is ignored, that in a is false
+    assert np.isnan(result.ap[1])
+    result = evaluate(found, truth, protocol="open-images-v2", group_of_weight=1)
+    assert result.ap.tolist() == [1.0, 0.5]
+    result = evaluate(found, truth, protocol="open-images-v2", group_of_weight=1, verified_only=True)
+    assert result.ap.tolist() == [1.0, 1.0]
 
 
 def test_what_is_dropped_is_reported() -> None:
@@ -238,13 +325,19 @@ def test_what_is_dropped_is_reported() -> None:
 def test_bad_arguments() -> None:
     truth = truth_of(CAT, ("a",), [0], [BOX], [0])
     found = found_of(CAT, ("a",), [0], [BOX], [0], [0.5])
-    with pytest.raises(ConfigError, match="unknown protocol 'coco'"):
-        evaluate(found, truth, protocol="coco")
+    with pytest.raises(ConfigError, match="unknown protocol 'cocoa'"):
+        evaluate(found, truth, protocol="cocoa")
+    with pytest.raises(ConfigError, match="protocol coco takes no iou"):
+        evaluate(found, truth, protocol="coco", iou=0.5)
+    with pytest.raises(ConfigError, match="read_coco_truth"):
+        evaluate(found, truth, protocol="lvis")
+    with pytest.raises(ConfigError, match="takes no verified_only"):
+        evaluate(found, truth, protocol="voc", verified_only=True)
     for iou in (0.0, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="outside"):
             evaluate(found, truth, iou=iou)
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="group_of_weight"):
             evaluate(found, truth, group_of_weight=weight)
-    with pytest.raises(InputError, match="not in the truth"):
-        evaluate(found_of(CAT, ("z",), [0], [BOX], [0], [0.5]), truth)
+    with pytest.raises(InputError, match="vocabularies"):
+        evaluate(found_of(Vocabulary(("dog",)), ("a",), [0], [BOX], [0], [0.5]), truth)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wildbox.errors import InputError, VocabularyError
-from wildbox.evaluation import EvaluationResult, compare_results, gains, write_gains
+from wildbox.evaluation import EvaluationResult, gains, write_gains
 from wildbox.vocabulary import Vocabulary
 
 LETTERS = Vocabulary(("/m/a", "/m/b", "/m/c", "/m/d"), ("Ant", "Bee, wild", "Cat", "Cat"))
@@ -39,6 +40,34 @@ def test_log_round_trip(tmp_path: Path) -> None:
     assert again.truth_boxes.tolist() == [3, 1, 0, 2]
     assert again.detections.tolist() == [5, 0, 7, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_further_columns_are_kept(tmp_path: Path) -> None:
+    columns = {"best_f1": np.array([0.5, np.nan, 1 / 3, 0]), "ignored": np.array([1, 2, 3, 4])}
+    wide = EvaluationResult(LETTERS, OLD.ap, OLD.truth_boxes, OLD.detections, "voc", columns=columns)
+    wide.write(tmp_path / "log.csv")
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0] == "class_id,class_name,ap,truth_boxes,detections,best_f1,ignored"
+    assert lines[2] == '/m/b,"Bee, wild",0.5,1,0,,2'
+    again = EvaluationResult.read(tmp_path / "log.csv")
+    np.testing.assert_array_equal(again.columns["best_f1"], columns["best_f1"])
+    assert again.columns["ignored"].tolist() == [1, 2, 3, 4]
+    with pytest.raises(InputError, match="column 'x'"):
+        EvaluationResult(LETTERS, OLD.ap, OLD.truth_boxes, OLD.detections, columns={"x": np.zeros(3)})
+
+
+def test_json_and_markdown(tmp_path: Path) -> None:
+    OLD.write(tmp_path / "log.json")
+    document = json.loads((tmp_path / "log.json").read_text())
+    assert document["protocol"] == "voc"
+    assert document["summary"] == {"mAP": OLD.mean_ap}
+    assert document["classes"][2] == {
+        "class_id": "/m/c", "class_name": "Cat", "ap": None, "truth_boxes": 0, "detections": 7,
+    }  # fmt: skip
+    OLD.write(tmp_path / "log.md")
+    text = (tmp_path / "log.md").read_text()
+    assert "**mAP** 0.3111" in text
+    assert "| /m/d | Cat | 0.3333 | 2 | 2 |" in text
 
 
 def test_log_without_classes(tmp_path: Path) -> None:
@@ -103,18 +132,3 @@ def test_gains_need_the_same_classes() -> None:
     other = EvaluationResult(Vocabulary(("x",)), np.zeros(1), NONE[:1], NONE[:1])
     with pytest.raises(InputError, match="different classes"):
         gains(OLD, other)
-    with pytest.raises(InputError, match="different classes"):
-        compare_results(["a", "b"], [OLD, other], "never.csv")
-
-
-def test_compare_several(tmp_path: Path) -> None:
-    middle = result(0.2, np.nan, 0.5, 0.3)
-    compare_results(["x", "y", "z"], [OLD, middle, NEW], tmp_path / "all.csv")
-    lines = (tmp_path / "all.csv").read_text().splitlines()
-    assert lines[0] == "class_id,class_name,ap_x,ap_y,ap_z,gain"
-    assert lines[1] == "/m/a,Ant,0.1,0.2,0.6,0.5"
-    assert [line.split(",")[0] for line in lines[1:]] == ["/m/a", "/m/d"]
-    compare_results(["x", "x"], [OLD, NEW], tmp_path / "two.csv")
-    assert (tmp_path / "two.csv").read_text().startswith("class_id,class_name,ap_1_x,ap_2_x,gain\n")
-    with pytest.raises(InputError, match="two or more"):
-        compare_results(["x"], [OLD], tmp_path / "one.csv")

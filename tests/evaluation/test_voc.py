@@ -30,10 +30,11 @@ def one_image(truth: list[Box], found: list[Box], *, difficult: int = 0) -> Eval
     return evaluate(detections, table, protocol="voc")
 
 
-@given(tables(), st.sampled_from([0.25, 0.5, 0.75, 1.0]))
-def test_equals_the_literal_evaluator(pair: tuple[Detections, Annotations], iou: float) -> None:
-    result = evaluate(*pair, protocol="voc", iou=iou)
-    np.testing.assert_allclose(result.ap, evaluate_voc_literally(*pair, iou=iou), rtol=0, atol=1e-12)
+@given(tables(), st.sampled_from([0.25, 0.5, 0.75, 1.0]), st.booleans())
+def test_equals_the_literal_evaluator(pair: tuple[Detections, Annotations], iou: float, eleven: bool) -> None:
+    result = evaluate(*pair, protocol="voc-11-point" if eleven else "voc", iou=iou)
+    literal = evaluate_voc_literally(*pair, iou=iou, eleven=eleven)
+    np.testing.assert_allclose(result.ap, literal, rtol=0, atol=1e-12)
     assert np.array_equal(np.isnan(result.ap), result.truth_boxes == 0)
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from formats.drawn_tables import tables
 from hypothesis import given, settings
@@ -13,7 +15,13 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import InputError, InputWarning
-from wildbox.formats.storage import read_detections, write_detections
+from wildbox.formats.storage import (
+    read_coco_results,
+    read_detection_parts,
+    read_detections,
+    write_detections,
+    write_submission,
+)
 from wildbox.vocabulary import Vocabulary
 
 HEADER = "ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n"
@@ -37,7 +45,8 @@ def test_rows_become_detections(tmp_path: Path) -> None:
 
 
 def test_nothing_found(tmp_path: Path) -> None:
-    found = read_detections(found_file(tmp_path, ""), vocabulary=PETS, image_ids=["a"])
+    with pytest.warns(InputWarning, match="no rows: nothing was found"):
+        found = read_detections(found_file(tmp_path, ""), vocabulary=PETS, image_ids=["a"])
     assert (len(found), found.image_ids) == (0, ("a",))
 
 
@@ -69,8 +78,174 @@ def test_boxes_without_area_are_counted(tmp_path: Path) -> None:
         assert len(read_detections(path, vocabulary=PETS)) == 3
 
 
+def test_a_file_without_a_byte_or_without_columns(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(InputError, match="the file is empty"):
+        read_detections(tmp_path / "empty.csv", vocabulary=PETS)
+    (tmp_path / "few.csv").write_text("ImageID,LabelName,Score\na,cat,1\n")
+    with pytest.raises(InputError, match="missing column"):
+        read_detections(tmp_path / "few.csv", vocabulary=PETS)
+    (tmp_path / "twice.csv").write_text(HEADER.replace("\n", ",Score\n") + "a,cat,1,0,1,0,1,0.5\n")
+    with pytest.raises(InputError, match="'Score' stands twice"):
+        read_detections(tmp_path / "twice.csv", vocabulary=PETS)
+
+
+def test_lines_are_counted_past_blank_ones(tmp_path: Path) -> None:
+    path = found_file(tmp_path, "a,cat,1,0,1,0,1\n,,,,,,\n\na,cat,2,0,1,0,1\n")
+    with pytest.raises(InputError, match=r"csv:5: Score is 2.0"):
+        read_detections(path, vocabulary=PETS)
+
+
+def test_more_images_are_added_where_that_is_wanted(tmp_path: Path) -> None:
+    path = found_file(tmp_path, "z,cat,1,0,1,0,1\na,dog,1,0,1,0,1\ny,dog,1,0,1,0,1\nz,cat,1,0,1,0,1\n")
+    found = read_detections(path, vocabulary=PETS, image_ids=["b", "a"], more_images=True)
+    assert found.image_ids == ("b", "a", "z", "y")
+    assert found.image.tolist() == [1, 2, 2, 3]
+    with pytest.raises(InputError, match=r"csv:2: ImageID is 'z', expected one of 2 images"):
+        read_detections(path, vocabulary=PETS, image_ids=["b", "a"])
+
+
+def test_pixels_where_relative_coordinates_are_due(tmp_path: Path) -> None:
+    path = found_file(tmp_path, "a,cat,1,-0.1,1.2,0,1\na,cat,1,0,1,0,400\n")
+    assert len(read_detections(path, vocabulary=PETS)) == 2
+    with pytest.raises(InputError, match=r"csv:3: YMax is 400.0, expected a relative coordinate"):
+        read_detections(path, vocabulary=PETS, relative=True)
+    path = found_file(tmp_path, "a,cat,1,0,1,0,1\na,cat,1,0,0.5,0,0.5\n")
+    with pytest.warns(InputWarning, match="those of the truth are pixels"):
+        read_detections(path, vocabulary=PETS, relative=False)
+
+
+def test_a_challenge_submission(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text("ImageId,PredictionString\nb,dog 0.5 1 2 3 4 cat 1 0 0  1 0.25 \na,\nc,cat .25 0 0 1 1\n")
+    found = read_detections(path, vocabulary=PETS, image_ids=["a", "b", "c"])
+    assert found.image.tolist() == [1, 1, 2]
+    assert found.label.tolist() == [1, 0, 0]
+    assert found.score.tolist() == [0.5, 1, 0.25]
+    assert found.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 1, 0.25], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cat 0.5 0 0 1", "5 fields, expected class score xmin ymin xmax ymax repeated"),
+        ("cat 0.5 0 0 1 high", "ymax is 'high', expected a number"),
+        ("cow 0.5 0 0 1 1", "LabelName is 'cow', expected one of 2 classes, such as cat, dog"),
+        ("cat 1.5 0 0 1 1", "Score is 1.5, expected a score in [0, 1]"),
+    ],
+)
+def test_a_bad_submission_names_the_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text(f"ImageId,PredictionString\na,cat 1 0 0 1 1\nb,{text}\n")
+    with pytest.raises(InputError) as caught:
+        read_detections(path, vocabulary=PETS)
+    assert str(caught.value) == f"{path}:3: {told}"
+
+
+def results_file(folder: Path, *entries: object) -> Path:
+    path = folder / "results.json"
+    good = {"image_id": 7, "category_id": 2, "bbox": [0.1, 1, 0.2, 2], "score": 0.3}
+    path.write_text(json.dumps([good, *entries]))
+    return path
+
+
+def test_coco_results(tmp_path: Path) -> None:
+    numbers = Vocabulary(("1", "2"))
+    path = results_file(
+        tmp_path, {"image_id": 5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1, "area": 1}
+    )
+    found = read_detections(path, vocabulary=numbers)
+    assert found.image_ids == ("7", "5")
+    assert found.label.tolist() == [1, 0]
+    assert found.boxes.tolist() == [[0.1, 1, 0.1 + 0.2, 3], [0, 0, 1, 1]]
+    rows = read_coco_results(path, vocabulary=numbers, image_ids=["5", "7"])
+    assert rows.tolist() == [[7, 0.1, 1, 0.2, 2, 0.3, 2], [5, 0, 0, 1, 1, 1, 1]]
+    path.write_text(json.dumps([{"image_id": "a", "category_id": "dog", "bbox": [0, 0, 1, 1], "score": 1}]))
+    assert read_detections(path, vocabulary=PETS).image_ids == ("a",)
+    path.write_text("[]")
+    with pytest.warns(InputWarning, match="no rows"):
+        assert len(read_detections(path, vocabulary=PETS)) == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3]}, "[1]: missing key 'score'"),
+        (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2], "score": 1},
+            "[1].bbox is [0, 1, 2], expected four",
+        ),
+        (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, None], "score": 1},
+            "[1].bbox is [0, 1, 2, None]",
+        ),
+        (
+            {"image_id": 7.5, "category_id": 2, "bbox": [0, 1, 2, 3], "score": 1},
+            "[1].image_id is 7.5, expected",
+        ),
+        (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3], "score": "1"},
+            "[1].score is '1', expected a number",
+        ),
+        (
+            {"image_id": 7, "category_id": 9, "bbox": [0, 1, 2, 3], "score": 1},
+            "[1]: LabelName is '9', expected one",
+        ),
+        (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3], "score": 7},
+            "[1]: Score is 7.0, expected a score",
+        ),
+        (3, "[1]: missing key 'image_id'"),
+    ],
+)
+def test_a_bad_result_names_the_entry(tmp_path: Path, entry: object, told: str) -> None:
+    path = results_file(tmp_path, entry)
+    with pytest.raises(InputError) as caught:
+        read_detections(path, vocabulary=Vocabulary(("1", "2")))
+    assert str(caught.value).startswith(f"{path}: {told}")
+
+
+def test_malformed_json_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('[{"image_id": 1,\n')
+    with pytest.raises(InputError, match=r"results.json:2: malformed JSON"):
+        read_detections(tmp_path / "results.json", vocabulary=PETS)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(InputError, match="expected a list of detections"):
+        read_detections(tmp_path / "results.json", vocabulary=PETS)
+
+
+def test_bad_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "found.parquet"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_detections(path, vocabulary=PETS)
+    path.write_text("no")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        read_detections(path, vocabulary=PETS)
+    good = {
+        "ImageID": ["a"],
+        "LabelName": ["cat"],
+        "Score": [1],
+        "XMin": [0],
+        "XMax": [1],
+        "YMin": [0],
+        "YMax": [1.5],
+    }
+    for change, told in (
+        ({"Score": ["high"]}, "column Score holds String, expected numbers"),
+        ({"Score": [2]}, "row 1: Score is 2.0, expected a score in"),
+        ({"XMin": [None]}, "XMin holds Null, expected numbers"),
+        ({"LabelName": ["cow"]}, "row 1: LabelName is 'cow'"),
+    ):
+        pl.DataFrame(good | change).write_parquet(path)
+        with pytest.raises(InputError, match=told):
+            read_detections(path, vocabulary=PETS)
+    pl.DataFrame(good).drop("YMax").write_parquet(path)
+    with pytest.raises(InputError, match="missing column YMax"):
+        read_detections(path, vocabulary=PETS)
+
+
 @given(truth=tables(), score=st.floats(0, 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_written_is_read_again(truth: Annotations, score: float) -> None:
     found = Detections(
         truth.vocabulary,
@@ -80,12 +255,69 @@ def test_written_is_read_again(truth: Annotations, score: float) -> None:
         truth.label,
         np.linspace(0, score, len(truth)),
     )
+    known = {"vocabulary": found.vocabulary, "image_ids": found.image_ids}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
-        write_detections(found, Path(folder, "found.csv"))
-        read = read_detections(
-            Path(folder, "found.csv"), vocabulary=found.vocabulary, image_ids=found.image_ids
-        )
-    assert read.image_ids == found.image_ids
-    for name in ("image", "boxes", "label", "score"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(found, name))
+        for name in ("found.csv", "found.parquet", "found.json", "submission.csv"):
+            write = write_submission if name == "submission.csv" else write_detections
+            if name == "submission.csv" and any(id_.split() != [id_] for id_ in found.vocabulary.ids):
+                with pytest.raises(InputError, match="with a space"):
+                    write(found, Path(folder, name))
+                continue
+            write(found, Path(folder, name))
+            read = read_detections(Path(folder, name), **known)  # type: ignore[arg-type]
+            assert read.image_ids == found.image_ids
+            for column in ("image", "label", "score", *(["boxes"] if name != "found.json" else [])):
+                np.testing.assert_array_equal(getattr(read, column), getattr(found, column))
+            np.testing.assert_allclose(read.boxes, found.boxes, rtol=1e-12, atol=1e-12)  # x2 - x1 in JSON
+
+
+def drawn_rows(rng: np.random.Generator, images: int, count: int) -> Detections:
+    """Detections on some images in a random order of rows."""
+    image = rng.integers(0, images, count)
+    columns = (rng.random((count, 4)), rng.integers(0, 2, count), rng.random(count))
+    return Detections(PETS, tuple(f"i{k}" for k in range(images)), image, *columns)
+
+
+def frame_of(found: Detections) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        write_detections(found, Path(folder, "all.parquet"))
+        return pl.read_parquet(Path(folder, "all.parquet"))
+
+
+@pytest.mark.filterwarnings("ignore::wildbox.errors.InputWarning")
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_shards(tmp_path: Path, ending: str) -> None:
+    rng = np.random.default_rng(0)
+    found = drawn_rows(rng, 20, 300)
+    rows = (
+        frame_of(found)
+        .with_row_index("row")
+        .sample(fraction=1, shuffle=True, seed=1)
+        .sort(pl.col("row") // 100)
+    )
+    rows = rows.drop("row")  # three shards; most images are in one, rows shuffled; some are in two
+    for k in range(3):
+        shard = rows.slice(100 * k, 100)
+        path = tmp_path / f"found-{k}.{ending}"
+        shard.write_parquet(path) if ending == "parquet" else shard.write_csv(path)
+    whole = found.boxes[np.lexsort((*found.boxes.T, found.image))]
+    for path in (tmp_path, tmp_path / f"found-*.{ending}"):
+        read = read_detections(path, vocabulary=PETS, image_ids=found.image_ids)
+        np.testing.assert_array_equal(read.boxes[np.lexsort((*read.boxes.T, read.image))], whole)
+        parts = list(read_detection_parts(path, vocabulary=PETS, image_ids=found.image_ids))
+        assert len(parts) == 3
+        names = [id_ for part in parts for id_ in part.image_ids]
+        assert sorted(names) == sorted(found.image_ids)  # each image once
+        boxes = np.concatenate([part.boxes for part in parts])
+        image = [found.image_ids.index(part.image_ids[i]) for part in parts for i in part.image]
+        np.testing.assert_array_equal(boxes[np.lexsort((*boxes.T, image))], whole)
+
+
+def test_missing_shards(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no \.csv, \.parquet or \.json in the folder"):
+        read_detections(tmp_path, vocabulary=PETS)
+    with pytest.raises(InputError, match="no such files"):
+        read_detections(tmp_path / "found-*.parquet", vocabulary=PETS)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_detections(tmp_path / "found.csv", vocabulary=PETS)

@@ -1,7 +1,8 @@
-"""The Open Images Challenge protocol, literally and slowly: loops over lists, from the protocol's text.
+"""The Open Images protocols, literally and slowly: loops over lists, from the protocols' text.
 
-Source: the challenge's evaluation page, and what the TensorFlow Object Detection API says of its evaluator:
+Source: the challenge's evaluation page, and what the TensorFlow Object Detection API says of its evaluators:
 in a class and image, detections by falling score against ordinary boxes, the rest against group-of boxes.
+Equal scores stand by the id of their image, then by the four numbers of their box.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from wildbox.detections import Detections
 from wildbox.vocabulary import Hierarchy
 
 Box = tuple[float, float, float, float]
-Entry = tuple[float, int, int, float]  # score, image, row, what it is worth (0: false positive)
+Found = tuple[float, str, Box]  # minus score, image, box: in the order of the evaluation
+Entry = tuple[Found, float]  # and what it is worth (0: false positive)
 TruthBox = tuple[int, Box, int, bool]  # image, box, label, is group of
 
 
@@ -50,36 +52,36 @@ def area(a: Box) -> float:
 
 
 def match_image(
-    found: list[tuple[float, int, int, Box]],
+    found: list[Found],
     ordinary: list[Box],
     groups: list[Box],
     weight: float,
     iou: float,
 ) -> list[Entry]:
-    """The entries of one class in one image; `found` is sorted by falling score."""
+    """The entries of one class in one image; `found` is in order."""
     free = [True] * len(ordinary)
     rest = []
     entries: list[Entry] = []
-    for score, image, row, box in found:
+    for detection in found:
+        box = detection[2]
         overlaps = [shared_area(box, b) / (area(box) + area(b) - shared_area(box, b)) for b in ordinary]
         best = overlaps.index(max(overlaps)) if overlaps else -1
         if overlaps and overlaps[best] >= iou and free[best]:
             free[best] = False
-            entries.append((score, image, row, 1.0))
+            entries.append((detection, 1.0))
         else:
-            rest.append((score, image, row, box))
-    absorbed: dict[int, list[tuple[float, int, int]]] = {}
-    for score, image, row, box in rest:
-        shares = [shared_area(box, b) / area(box) for b in groups]
+            rest.append(detection)
+    absorbed: dict[int, list[Found]] = {}
+    for detection in rest:
+        shares = [shared_area(detection[2], b) / area(detection[2]) for b in groups]
         best = shares.index(max(shares)) if shares else -1
         if shares and shares[best] >= iou:
-            absorbed.setdefault(best, []).append((score, image, row))
+            absorbed.setdefault(best, []).append(detection)
         else:
-            entries.append((score, image, row, 0.0))
+            entries.append((detection, 0.0))
     for members in absorbed.values():
-        score, image, row = members[0]
-        if weight > 0 and score > 0:
-            entries.append((score, image, row, weight))
+        if weight > 0 and members[0][0] < 0:
+            entries.append((members[0], weight))
     return entries
 
 
@@ -89,7 +91,7 @@ def area_under_curve(entries: list[Entry], truth: float) -> float:
         return math.nan
     points = []  # precision, recall
     tp = fp = 0.0
-    for _, _, _, worth in sorted(entries, key=lambda e: (-e[0], e[1], e[2])):
+    for _, worth in sorted(entries, key=lambda entry: entry[0]):
         tp += worth
         fp += worth == 0
         points.append((tp / (tp + fp), tp / truth))
@@ -106,6 +108,8 @@ def evaluate_literally(
     *,
     hierarchy: Hierarchy | None = None,
     group_of_weight: float = 1.0,
+    verified_only: bool = True,
+    limit: int = 10_000,
     iou: float = 0.5,
 ) -> tuple[list[float], list[int]]:
     """Average precision of each class (NaN without truth) and how many detections count."""
@@ -114,15 +118,16 @@ def evaluate_literally(
     ap, counted = [], []
     for label in range(len(truth.vocabulary)):
         entries: list[Entry] = []
-        for image, id_ in enumerate(truth.image_ids):
+        for id_ in sorted({*truth.image_ids, *detections.image_ids}):
+            image = number.get(id_, -1)
             found = []
             for row in range(len(detections)):
                 x1, y1, x2, y2 = (float(v) for v in detections.boxes[row])
-                here = number[detections.image_ids[detections.image[row]]] == number[id_]
-                usable = x1 < x2 and y1 < y2 and (image, label) in verified
+                usable = x1 < x2 and y1 < y2 and ((image, label) in verified or not verified_only)
+                here = detections.image_ids[detections.image[row]] == id_
                 if here and usable and detections.label[row] == label:
-                    found.append((float(detections.score[row]), image, row, (x1, y1, x2, y2)))
-            found.sort(key=lambda f: (-f[0], f[2]))
+                    found.append((-float(detections.score[row]), id_, (x1, y1, x2, y2)))
+            found = sorted(found)[:limit]
             ordinary = [box for at, box, of, group in boxes if at == image and of == label and not group]
             groups = [box for at, box, of, group in boxes if at == image and of == label and group]
             entries += match_image(found, ordinary, groups, group_of_weight, iou)

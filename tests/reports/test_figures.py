@@ -23,6 +23,7 @@ from wildbox.reports.figures import (
     figure_from_tables,
     side_by_side,
 )
+from wildbox.reports.seriation import concurring_order
 from wildbox.vocabulary import Vocabulary
 
 CAT, PET, CUP = range(3)
@@ -127,5 +128,5 @@ def test_order_of_rates_puts_groups_side_by_side() -> None:
     rates = np.zeros((6, 6))
     rates[0, 4] = rates[4, 0] = 0.9
     rates[1, 5] = 0.8
-    assert charts.concurring_order(rates).tolist() == [0, 4, 1, 5]
-    assert charts.concurring_order(rates, limit=2).tolist() == [0, 4]
+    assert concurring_order(rates).tolist() == [0, 4, 1, 5]
+    assert concurring_order(rates, limit=2).tolist() == [0, 4]

@@ -66,3 +66,5 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
         csv_table(path)
     with pytest.raises(InputError, match="row 0 has 1 cells"):
         Table(["a", "b"], [[1]])
+    with pytest.raises(InputError, match="no column 'c' to choose by"):
+        Table(["a", "b"], [], choices=["c"])

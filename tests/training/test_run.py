@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from training.small_run import draw_small_world, logged_losses, small_run
 
 from wildbox.detectors.dataset import DetectionDataset, images_of, load_image
 from wildbox.errors import ConfigError, InputError
-from wildbox.glyphs import GlyphWorld, draw_world
 from wildbox.labels.objects import object_labels
-from wildbox.training import run as training
 from wildbox.training.checkpoint import load_checkpoint
-from wildbox.training.config import DataConfig, ModelConfig, RunConfig, SamplingConfig, ScheduleConfig
+from wildbox.training.config import RunConfig
 from wildbox.training.model import restore_model
 from wildbox.training.run import train
 from wildbox.training.source import load_source
@@ -23,21 +22,7 @@ from wildbox.vocabulary import Vocabulary
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    world = tmp_path_factory.mktemp("world")
-    draw_world(world, settings=GlyphWorld(images=12, validation_images=2, size=96))
-    data = DataConfig(
-        boxes=world / "train-annotations-bbox.csv",
-        images=world / "train",
-        classes=world / "class-descriptions.csv",
-        hierarchy=world / "hierarchy.json",
-    )
-    return RunConfig(
-        data=data,
-        model=ModelConfig(image_size=96, proposals=20),
-        sampling=SamplingConfig(hybrid_start=0.5),
-        schedule=ScheduleConfig(steps=6, batch_size=2, warmup_steps=2, checkpoint_every=2),
-        device="cpu",
-    )
+    return small_run(draw_small_world(tmp_path_factory.mktemp("world")))
 
 
 class Killed(BaseException):
@@ -45,13 +30,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(config: RunConfig, tmp_path: Path) -> None:
     whole = load_checkpoint(train(config, tmp_path / "whole"))
 
-    def kill(step: int, steps: int, loss: float) -> None:
+    def kill(step: int, steps: int, values: Mapping[str, float]) -> None:
         if step == 5:  # one step after the checkpoint of step 4: it must be done again
             raise Killed
 
@@ -62,12 +44,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert resumed.step == whole.step == 6
     assert all(torch.equal(value, resumed.model[name]) for name, value in whole.model.items())
 
-    def losses(name: str) -> list[tuple[int, float]]:
-        lines = [json.loads(x) for x in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        return [(line["step"], line["loss_classifier"]) for line in lines]
-
-    assert losses("whole") == losses("cut")
-    assert [step for step, _ in losses("cut")] == [1, 2, 3, 4, 5, 6]
+    assert logged_losses(tmp_path / "whole") == logged_losses(tmp_path / "cut")
+    assert [line["step"] for line in logged_losses(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

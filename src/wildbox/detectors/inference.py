@@ -1,34 +1,74 @@
-"""A model and images -> Detections, by several scoring rules in one pass over the images."""
+"""A model and images -> Detections, by several scoring rules in one pass over the images.
+
+Letters: B images, P proposals of an image over all views, C foreground classes, K = C + 1, D detections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.models.detection import FasterRCNN
 
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
-from wildbox.detectors.roi_heads import Scoring
+from wildbox.detectors.detector import Detector
+from wildbox.detectors.roi_heads import Candidates, Scoring
+from wildbox.errors import ConfigError
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 
-@torch.no_grad()
-def propose(model: FasterRCNN, images: list[Tensor]) -> list[tuple[Tensor, Tensor, tuple[int, int]]]:
-    """For each image: refined boxes (P, 4), their logits (P, K), and (height, width) of the boxes' frame.
+@dataclass(frozen=True)
+class View:
+    """How the network is shown an image."""
 
-    The frame is the network's input, after the model's own resizing.
+    image_size: int | None = None
+    """Shorter side of the network's input, in pixels; None is the model's own."""
+    flipped: bool = False
+    """Left and right exchanged."""
+
+
+def views(sizes: Sequence[int | None] = (None,), *, flip: bool = False) -> tuple[View, ...]:
+    """Every size, and with `flip` each of them flipped too.
+
+    >>> len(views((640, 800), flip=True))
+    4
     """
-    batch, _ = model.transform(images, None)
-    features = model.backbone(batch.tensors)
-    if isinstance(features, Tensor):
-        features = {"0": features}
-    proposals, _ = model.rpn(batch, features, None)
-    refined = model.roi_heads.refine(features, proposals, batch.image_sizes)
-    return [(*pair, shape) for pair, shape in zip(refined, batch.image_sizes, strict=True)]
+    if not sizes or any(size is not None and size < 1 for size in sizes):
+        raise ConfigError(f"sizes are {tuple(sizes)}, expected lengths in pixels")
+    return tuple(View(size, flipped) for size in sizes for flipped in ((False, True) if flip else (False,)))
+
+
+@torch.no_grad()
+def propose(
+    model: Detector, images: list[Tensor], *, shown: Sequence[View] = (View(),)
+) -> list[list[Candidates]]:
+    """For each image what the second stage makes of it in each view, all boxes in the frame of the first view."""
+    found = [_seen(model, images, view) for view in shown]
+    return [[_moved(c, of_image[0].frame) for c in of_image] for of_image in zip(*found, strict=True)]
+
+
+def _seen(model: Detector, images: list[Tensor], view: View) -> list[Candidates]:
+    transform = None if view.image_size is None else model.transform.sized(view.image_size)
+    if not view.flipped:
+        return model.candidates(images, transform=transform)
+    found = model.candidates([image.flip(-1) for image in images], transform=transform)
+    return [Candidates(_mirrored(c.boxes, c.frame[1]), c.logits, c.frame) for c in found]
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
+def _moved(found: Candidates, frame: tuple[int, int]) -> Candidates:
+    if found.frame == frame:
+        return found
+    scale = [frame[1] / found.frame[1], frame[0] / found.frame[0]] * 2
+    return Candidates(found.boxes * found.boxes.new_tensor(scale), found.logits, frame)
 
 
 def _rescale(boxes: Tensor, *, frame: tuple[int, int], size: Tensor) -> Tensor:
@@ -38,20 +78,25 @@ def _rescale(boxes: Tensor, *, frame: tuple[int, int], size: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(
-    model: FasterRCNN,
+    model: Detector,
     batches: Iterable[Batch],
     images: Annotations,
     *,
     scorings: Mapping[str, Scoring],
+    shown: Sequence[View] = (View(),),
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Detections]:
-    """Detections of every image by every scoring rule; the network runs once.
+    """Detections of every image by every scoring rule; the network runs once a view.
+
+    What several views find is put together before the suppression of each class. Which images share a batch does
+    not matter. An image that did not open (`DetectionDataset(replace_unreadable=True)`) has no detections.
 
     Args:
         model: put into eval mode, its device is used.
         batches: of a loader over a `DetectionDataset` of `images`; the target's `image` says which it is.
         images: whose ids, unit of coordinates and vocabulary the detections take.
         scorings: name -> function logits (P, K) -> scores (P, K).
+        shown: test-time augmentation, see `views`.
         progress: called with the number of images done.
     Returns:
         scoring name -> Detections.
@@ -61,14 +106,18 @@ def predict(
     columns: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in scorings}
     done = 0
     for pixels, targets in batches:
-        proposed = propose(model, [image.to(device) for image in pixels])
-        for (boxes, logits, frame), target in zip(proposed, targets, strict=True):
+        proposed = propose(model, [image.to(device) for image in pixels], shown=shown)
+        for found, target in zip(proposed, targets, strict=True):
+            if len(target.get("unreadable", ())):
+                continue
             index = int(target["image"])
             size = torch.from_numpy(images.sizes[index].copy())
+            boxes = torch.cat([view.boxes for view in found])
             for name, scoring in scorings.items():
-                found = model.roi_heads.select(boxes, scoring(logits))
-                box = _rescale(found["boxes"], frame=frame, size=size).numpy()
-                label, score = found["labels"].cpu().numpy(), found["scores"].double().cpu().numpy()
+                scores = torch.cat([view.scores(scoring) for view in found])
+                best = model.roi_heads.select(boxes, scores)
+                box = _rescale(best["boxes"], frame=found[0].frame, size=size).numpy()
+                label, score = best["labels"].cpu().numpy(), best["scores"].double().cpu().numpy()
                 columns[name].append((np.full(len(label), index), box, label, score))
         done += len(pixels)
         if progress is not None:

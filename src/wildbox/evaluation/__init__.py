@@ -1,4 +1,4 @@
-"""Average precision of each class: the Open Images Challenge's way and Pascal VOC's; no torch.
+"""Average precision of each class: Open Images' way, Pascal VOC's, COCO's and LVIS'; no torch.
 
 >>> import numpy as np
 >>> from wildbox.annotations import Annotations
@@ -14,52 +14,87 @@ from __future__ import annotations
 from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
-from wildbox.evaluation.open_images import evaluate_open_images_challenge
-from wildbox.evaluation.result import EvaluationResult, Gain, compare_results, gains, write_gains
+from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
+from wildbox.evaluation.comparison import Comparison, compare
+from wildbox.evaluation.open_images import evaluate_open_images_challenge, evaluate_open_images_v2
+from wildbox.evaluation.protocol import Protocol
+from wildbox.evaluation.protocols import protocol_named
+from wildbox.evaluation.result import EvaluationResult, Gain, gains, write_gains
 from wildbox.evaluation.voc import evaluate_voc
 from wildbox.vocabulary import Hierarchy
 
 __all__ = [
+    "CocoTruth",
+    "Comparison",
     "EvaluationResult",
     "Gain",
-    "compare_results",
+    "Protocol",
+    "compare",
     "evaluate",
+    "evaluate_coco",
+    "evaluate_lvis",
     "evaluate_open_images_challenge",
+    "evaluate_open_images_v2",
     "evaluate_voc",
     "gains",
+    "protocol_named",
+    "read_coco_truth",
     "write_gains",
 ]
 
 
 def evaluate(
     detections: Detections,
-    truth: Annotations,
+    truth: Annotations | CocoTruth,
     *,
     protocol: str = "open-images-challenge",
     hierarchy: Hierarchy | None = None,
     group_of_weight: float | None = None,
-    iou: float = 0.5,
+    verified_only: bool | None = None,
+    iou: float | None = None,
 ) -> EvaluationResult:
     """Average precision of each class by a protocol's name.
 
-    Images of the truth without detections count as such. Among equal scores the image earlier in the truth
-    comes first, then the earlier row; without equal scores the order of rows has no influence.
+    Images of the truth without detections count as such. Neither the order of the detections nor that of images
+    has an influence: see `Matches` for equal scores. (That of the truth's rows has one where a detection has exactly
+    the same IoU with two boxes: it takes the first, as the reference does. COCO's and LVIS' references take equal
+    scores in the order of rows.)
 
     Args:
+        truth: for `lvis`, and for `coco` where areas are those of masks, what `read_coco_truth` reads.
+        protocol: open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point.
         hierarchy: the truth is first expanded by it; detections never are.
-        group_of_weight: what a found group-of box is worth, see `evaluate_open_images_challenge`; default 1.
-        iou: least overlap of a match, in (0, 1], inclusive.
+        group_of_weight: what a found group-of box is worth; default 1 for the Challenge, 0 for V2.
+        verified_only: whether detections are ignored where nobody looked for their class; default true for the
+            Challenge, false for V2.
+        iou: least overlap of a match, in (0, 1], inclusive; default 0.5.
     Raises:
-        ConfigError: an unknown protocol, a value outside its range, a weight for `voc`, which has none.
-        InputError: an image that the truth does not know, or another vocabulary.
+        ConfigError: an unknown protocol, a value outside its range, one that the protocol does not have.
+        InputError: another vocabulary; except for Open Images, an image that the truth does not know.
     """
-    if protocol == "voc" and group_of_weight is not None:
-        raise ConfigError("protocol voc ignores group-of boxes: it takes no group_of_weight")
-    if protocol not in ("open-images-challenge", "voc"):
-        raise ConfigError(f"unknown protocol {protocol!r}; expected open-images-challenge or voc")
+    given = {
+        "hierarchy": hierarchy, "group_of_weight": group_of_weight, "verified_only": verified_only, "iou": iou,
+    }  # fmt: skip
+    if protocol in ("coco", "lvis"):
+        useless = [name for name, value in given.items() if value is not None]
+        if useless:
+            raise ConfigError(f"protocol {protocol} takes no {useless[0]}")
+        if protocol == "coco":
+            return evaluate_coco(detections, truth)
+    if isinstance(truth, CocoTruth):
+        if protocol == "lvis":
+            return evaluate_lvis(detections, truth)
+        raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
+    if protocol == "lvis":
+        raise ConfigError(
+            "protocol lvis needs more than a table holds: read the truth with `read_coco_truth`"
+        )
+    rules = protocol_named(
+        protocol,
+        group_of_weight=group_of_weight,
+        verified_only=verified_only,
+        iou=0.5 if iou is None else iou,
+    )
     if hierarchy is not None:
         truth = expand(truth, hierarchy)
-    if protocol == "voc":
-        return evaluate_voc(detections, truth, iou=iou)
-    weight = 1.0 if group_of_weight is None else group_of_weight
-    return evaluate_open_images_challenge(detections, truth, group_of_weight=weight, iou=iou)
+    return rules.result(rules.match(detections, truth), has_image_labels=len(truth.image_labels) > 0)

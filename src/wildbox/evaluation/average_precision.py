@@ -1,71 +1,74 @@
-"""Area under the monotone precision-recall curve.
+"""Numbers of a precision-recall curve: the area under it, Pascal VOC's eleven points, the best F1.
 
-Letters: C classes, K detections of a class.
+Letters: C classes, P true positives.
 """
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Callable
+
 import numpy as np
 
-from wildbox.annotations import Floats, Ints
-from wildbox.evaluation.matching import IGNORED, Matches
+from wildbox.annotations import Floats
+from wildbox.evaluation.curves import Curves, last_of_equals
+
+Area = Callable[[Floats, Floats], float]
+"""(precision, recall) at the true positives of a class, by falling score -> average precision."""
 
 
-@numba.njit(cache=True)
-def average_precision(worth: Floats, truth: float) -> float:
+def area_under(precision: Floats, recall: Floats) -> float:
     """Area under the curve of precision over recall, precision made non-increasing from the right.
 
-    After k detections, tp the sum of what the true ones are worth and fp the number of the others:
-    precision = tp / (tp + fp), recall = tp / truth. Beyond the last recall precision is 0.
+    Beyond the last recall precision is 0.
     Source: Pascal VOC devkit since 2010 (`VOCap`), and the TensorFlow Object Detection API, `metrics.py`.
 
     Args:
-        worth: (K,) by falling score: 0 for a false positive, else what the true one is worth.
-        truth: what all boxes of the truth are worth together.
+        precision, recall: (P,) at the true positives, recall rising.
     Returns:
-        In [0, 1]: 0 without detections, NaN without truth.
+        In [0, 1]; 0 without true positives.
 
-    >>> average_precision(np.array([1.0, 0.0, 1.0]), 4.0)  # 1/4 at precision 1, 1/4 at 2/3
+    >>> area_under(np.array([1.0, 2 / 3]), np.array([0.25, 0.5]))  # 1/4 at precision 1, 1/4 at 2/3
     0.41666666666666663
     """
-    if truth == 0:
-        return np.nan
-    precision = np.empty(len(worth))
-    recall = np.empty(len(worth))
-    tp, fp = 0.0, 0.0
-    for k in range(len(worth)):
-        if worth[k] > 0:
-            tp += worth[k]
-        else:
-            fp += 1.0
-        precision[k] = tp / (tp + fp)
-        recall[k] = tp / truth
-    area, envelope = 0.0, 0.0
-    for k in range(len(worth) - 1, -1, -1):
-        envelope = max(envelope, precision[k])
-        area += envelope * (recall[k] - (recall[k - 1] if k else 0.0))
-    return area
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def class_average_precisions(
-    matches: Matches, truth: Floats, *, group_of_weight: float = 0.0
-) -> tuple[Floats, Ints]:
-    """Average precision of each class, and how many of its detections count.
+def eleven_point(precision: Floats, recall: Floats) -> float:
+    """Mean of the best precision at a recall of at least 0, 0.1, ..., 1, 0 where that is not reached.
 
-    Args:
-        truth: (C,) what the boxes of each class are worth together.
-        group_of_weight: what a GROUP is worth; with 0 it is ignored.
-    Returns:
-        (C,) average precision, NaN where the class has no truth, and (C,) number of true and false positives.
+    The recalls are those of numpy's `arange(0, 1.1, 0.1)`, as in the Python ports of the devkit (three of them are
+    a last bit above the decimal, so a class with 10 boxes of which 3 are found does not reach the recall 0.3).
+    Source: Pascal VOC devkit until 2009 (`VOCevaldet`); Fast R-CNN, `voc_eval.py`.
+
+    >>> eleven_point(np.array([1.0]), np.array([0.25]))  # recall 0, 0.1, 0.2
+    0.2727272727272727
     """
-    worth = np.array([0.0, 1.0, group_of_weight])
-    ap = np.full(len(truth), np.nan)
-    counted = np.zeros(len(truth), np.int64)
-    last = IGNORED if group_of_weight > 0 else IGNORED - 1  # outcomes below it count
-    for c in range(len(truth)):
-        outcome = matches.outcome[matches.offsets[c] : matches.offsets[c + 1]]
-        outcome = outcome[outcome < last]
-        ap[c] = average_precision(worth[outcome], float(truth[c]))
-        counted[c] = len(outcome)
-    return ap, counted
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return float(np.mean(envelope[np.searchsorted(recall, np.arange(0.0, 1.1, 0.1))]))
+
+
+def average_precisions(curves: Curves, *, area: Area = area_under) -> Floats:
+    """Average precision (C,) of each class; NaN where it has no truth."""
+    precision, recall = curves.precision, curves.recall
+    ap = np.full(len(curves.truth), np.nan)
+    for c in np.flatnonzero(curves.truth > 0):
+        part = slice(curves.offsets[c], curves.offsets[c + 1])
+        ap[c] = area(precision[part], recall[part])
+    return ap
+
+
+def best_f1(curves: Curves) -> tuple[Floats, Floats]:
+    """The best F1 (C,) = 2 tp / (tp + fp + truth) of each class, and the score from which on it is reached.
+
+    All detections of at least that score are taken; of equal F1 the highest score. NaN where the class has no
+    truth; F1 is 0 and the score NaN where nothing true was found.
+    """
+    tp = curves.true_before[last_of_equals(curves.offsets, curves.score)]
+    f1 = 2 * tp / (tp + curves.false_until + np.repeat(curves.truth, np.diff(curves.offsets)))
+    best, threshold = np.where(curves.truth > 0, 0.0, np.nan), np.full(len(curves.truth), np.nan)
+    for c in np.flatnonzero(np.diff(curves.offsets)):
+        part = slice(curves.offsets[c], curves.offsets[c + 1])
+        k = int(np.argmax(f1[part]))
+        best[c], threshold[c] = f1[part][k], curves.score[part][k]
+    return best, threshold

@@ -1,179 +1,269 @@
 """Which detections find which boxes of the truth: true, false or ignored.
 
-All images in one compiled pass. Within a class, detections are visited by falling score; what an image has
-left is kept beside its boxes, so nothing is grouped by image and the cost grows linearly with detections
-(each looks at the boxes of its class in its image only).
+One compiled pass, image by image and in threads. Nothing is sorted: a box goes to the best of the detections that
+ask for it, so the cost grows linearly with detections (each looks at the boxes of its class in its image only).
 
-Letters: B images, N truth boxes, D detections, K detections that take part, C classes.
+Letters: B images, N truth boxes, D detections, C classes.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations, Bools, Floats, Ints
+from wildbox.annotations import Annotations, Bools, Floats, ImageLabels, Ints
 from wildbox.boxes import intersection
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
+from wildbox.evaluation.threads import in_chunks
 
-FALSE, TRUE, GROUP, IGNORED = 0, 1, 2, 3
-"""Outcomes. GROUP: the best of the detections that one group-of box absorbs."""
+FALSE, TRUE, GROUP, IGNORED, UNVERIFIED, NO_AREA, BEYOND = range(7)
+"""Outcomes; those from IGNORED on do not count.
 
+TRUE: the best of the detections whose nearest box it is. GROUP: the best of those that one group-of box absorbs;
+IGNORED: the others of them, or one that found a difficult object. UNVERIFIED: nobody looked for its class in its
+image. NO_AREA: an empty or turned box. BEYOND: more detections of its class in its image than are looked at.
+"""
 
-@dataclass(frozen=True, eq=False)
-class Matches:
-    """What became of K detections, by class; within a class by falling score, then image, then row."""
-
-    rows: Ints
-    """(K,) row of the detection in its table."""
-    offsets: Ints
-    """(C + 1,) the detections of class c are offsets[c] to offsets[c + 1]."""
-    outcome: NDArray[np.int8]
-    """(K,) FALSE, TRUE, GROUP or IGNORED."""
+Outcomes = NDArray[np.int8]
+Found = tuple[Ints, Ints, Floats, Floats]
+"""Detections: offsets of the images (B + 1,); label (D,), score (D,), boxes (D, 4)."""
+Truth = tuple[Ints, Ints, Floats, Bools]
+"""Offsets of the images (B + 1,); label (N,), boxes (N, 4), is_group_of (N,)."""
+Chains = tuple[Ints, Ints, Ints, Ints, Ints]
+"""The boxes of a class in the image at hand, in their order. Of each class: the latest image that holds a box of it,
+and the first of these boxes. Of each box, counted from the first of the images of this thread: the next box of the
+chain, -1 for none, and the first of the detections that reached it. Of each detection, likewise: the box it reached."""
 
 
 def match(
     detections: Detections,
     truth: Annotations,
     *,
-    take_part: Bools | None = None,
     absorbing: bool,
     iou: float,
-) -> Matches:
+    verified_only: bool = False,
+    limit: int | None = None,
+) -> tuple[Outcomes, Bools]:
     """Match detections with the truth, whose images are the same in the same order.
 
-    A detection is tried against one ordinary box only, that of largest IoU, the first among equals. Where it
-    reaches `iou`, it is TRUE if that box is still free. Else it is FALSE, unless group-of boxes say more:
+    A detection is tried against one ordinary box only, that of largest IoU, the first in the truth among equals. Of
+    those that reach `iou` with a box, the one that stands first is TRUE: it has the highest score or, among equal
+    scores, the smallest box, by x1, then y1, x2, y2. The others are FALSE, unless group-of boxes say more:
 
-    - absorbing (Open Images): whatever is not TRUE is tried against the group-of box that holds the largest
-      share of the detection's own area; where that share reaches `iou`, the first of the box's detections is
-      GROUP (IGNORED if its score is 0, as the reference has it), later ones are IGNORED.
+    - absorbing (Open Images): detections without area are NO_AREA. Whatever is not TRUE is tried against the
+      group-of box that holds the largest share of the detection's own area; of those that reach `iou` with it, the
+      first is GROUP (IGNORED if its score is 0, as the reference has it), the others are IGNORED.
     - not absorbing (Pascal VOC's difficult objects): group-of boxes stand beside the ordinary ones when the
       largest IoU is sought, and whoever finds one is IGNORED.
 
     Args:
-        take_part: (D,) detections to match; default: all.
+        verified_only: a detection is UNVERIFIED where its class has neither a box nor an image label in its image.
+        limit: detections of one class in one image that are looked at, the first; default: all.
+    Returns:
+        (D,) outcomes, and (B,) whether equal scores of one class in the image came out differently.
     Raises:
         ConfigError: iou outside (0, 1].
     """
     if not 0 < iou <= 1:
         raise ConfigError(f"iou {iou} is outside (0, 1]")
-    classes = len(truth.vocabulary)
-    rows = _ranked(detections, take_part)
-    by_class = np.argsort(truth.label, kind="stable")
-    offsets = _offsets(detections.label[rows], classes)
-    outcome = _match(
-        rows,
-        offsets,
-        detections.image,
-        detections.boxes,
-        detections.score,
-        _offsets(truth.label, classes),
-        truth.image[by_class],
-        truth.boxes[by_class],
-        truth.is_group_of[by_class],
-        len(truth.image_ids),
-        iou,
-        absorbing,
+    outcome = np.zeros(len(detections), np.int8)
+    if limit is not None and len(detections) > limit:
+        _cut(detections, limit, outcome)
+    tied = np.zeros(len(truth.image_ids), bool)
+    by_image = np.argsort(truth.image_labels.image, kind="stable")
+    tables = (
+        (detections.offsets, detections.label, detections.score, detections.boxes),
+        (truth.offsets, truth.label, truth.boxes, truth.is_group_of),
+        (_offsets(truth.image_labels, len(tied)), truth.image_labels.label[by_image]),
     )
-    return Matches(rows, offsets, outcome)
+    classes = len(truth.vocabulary)
+
+    def task(first: int, last: int) -> None:
+        _match_images(first, last, *tables, classes, iou, absorbing, verified_only, outcome, tied)
+
+    in_chunks(task, len(tied), rows=len(detections))
+    return outcome, tied
 
 
-def _ranked(detections: Detections, take_part: Bools | None) -> Ints:
-    """Rows by class, then falling score; stable, so ties stay in the order of images, then of rows."""
-    rows = np.arange(len(detections)) if take_part is None else np.flatnonzero(take_part)
-    rows = rows[np.argsort(-detections.score[rows], kind="stable")]
-    # The narrow type makes numpy's stable sort a radix sort.
-    label = detections.label[rows].astype(np.min_scalar_type(len(detections.vocabulary)))
-    return rows[np.argsort(label, kind="stable")]
+def _offsets(labels: ImageLabels, images: int) -> Ints:
+    return np.concatenate([[0], np.cumsum(np.bincount(labels.image, minlength=images))]).astype(np.int64)
 
 
-def _offsets(label: Ints, classes: int) -> Ints:
-    counts = np.bincount(label, minlength=classes)
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+def _cut(detections: Detections, limit: int, outcome: Outcomes) -> None:
+    """Mark what is beyond the first `limit` of its class in its image; boxes without area are not counted."""
+    for b in np.flatnonzero(np.diff(detections.offsets) > limit):
+        rows = np.arange(detections.offsets[b], detections.offsets[b + 1])
+        rows = rows[(detections.boxes[rows, 2:] > detections.boxes[rows, :2]).all(axis=1)]
+        x1, y1, x2, y2 = detections.boxes[rows].T
+        rows = rows[np.lexsort((y2, x2, y1, x1, -detections.score[rows], detections.label[rows]))]
+        label = detections.label[rows]
+        outcome[rows[np.arange(len(rows)) - np.searchsorted(label, label) >= limit]] = BEYOND
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _match(
-    rows: Ints,
-    offsets: Ints,
-    image: Ints,
-    boxes: Floats,
-    score: Floats,
-    truth_offsets: Ints,
-    truth_image: Ints,
-    truth_boxes: Floats,
-    is_group_of: Bools,
-    images: int,
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _match_images(
+    first: int,
+    last: int,
+    found: Found,
+    truth: Truth,
+    verified: tuple[Ints, Ints],
+    classes: int,
     iou: float,
     absorbing: bool,
-) -> NDArray[np.int8]:
-    """The truth is sorted by class, then image."""
-    outcome = np.empty(len(rows), np.int8)
-    found = np.zeros(len(truth_boxes), np.bool_)
-    first = np.zeros(images, np.int64)  # of the class at hand, the boxes of image b are rows
-    end = np.zeros(images, np.int64)  # first[b] to end[b]
-    for c in range(len(offsets) - 1):
-        begin, stop = truth_offsets[c], truth_offsets[c + 1]
-        for t in range(begin, stop):
-            b = truth_image[t]
-            if t == begin or truth_image[t - 1] != b:
-                first[b] = t
-            end[b] = t + 1
-        for k in range(offsets[c], offsets[c + 1]):
-            d = rows[k]
-            b = image[d]
-            outcome[k] = FALSE
-            if first[b] == end[b]:
-                continue
-            t, overlap = _largest_iou(boxes[d], truth_boxes, first[b], end[b], is_group_of, absorbing)
-            if overlap >= iou:
-                if is_group_of[t]:
-                    outcome[k] = IGNORED
-                elif not found[t]:
-                    found[t] = True
-                    outcome[k] = TRUE
-            if absorbing and outcome[k] != TRUE:
-                t, share = _largest_share(boxes[d], truth_boxes, first[b], end[b], is_group_of)
-                if share >= iou:
-                    outcome[k] = IGNORED if found[t] or score[d] <= 0.0 else GROUP
-                    found[t] = True
-        for t in range(begin, stop):
-            first[truth_image[t]] = end[truth_image[t]] = 0
-    return outcome
+    verified_only: bool,
+    outcome: Outcomes,
+    tied: Bools,
+) -> None:
+    offsets, label, score, _ = found
+    looked_for = np.full(classes, -1, np.int64)
+    begin, end = truth[0][first], truth[0][last]
+    chains = (
+        np.full(classes, -1, np.int64),
+        np.empty(classes, np.int64),
+        np.empty(end - begin, np.int64),
+        np.full(end - begin, -1, np.int64),
+        np.full(offsets[last] - offsets[first], -1, np.int64),
+    )
+    boxed_in, start, link, winner, _ = chains
+    origin = (begin, offsets[first])
+    for b in range(first, last):
+        for t in range(truth[0][b + 1] - 1, truth[0][b] - 1, -1):
+            c = truth[1][t]
+            link[t - begin] = start[c] if boxed_in[c] == b else -1
+            start[c] = t - begin
+            boxed_in[c] = looked_for[c] = b
+        for i in range(verified[0][b], verified[0][b + 1]):
+            looked_for[verified[1][i]] = b
+        for d in range(offsets[b], offsets[b + 1]):
+            if verified_only and looked_for[label[d]] != b and outcome[d] == FALSE:
+                outcome[d] = UNVERIFIED
+        _ask(b, found, truth, chains, origin, iou, absorbing, outcome)
+        _settle(b, found, truth, chains, origin, iou, absorbing, outcome)
+        for d in range(offsets[b], offsets[b + 1]):
+            if outcome[d] < IGNORED and boxed_in[label[d]] == b and not tied[b]:
+                tied[b] = _is_tied(d, start[label[d]], link, winner, score, outcome)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _largest_iou(
-    box: Floats, boxes: Floats, first: int, end: int, is_group_of: Bools, ordinary_only: bool
-) -> tuple[int, float]:
-    """The first box of largest IoU and that IoU, -1 where there is no box."""
-    best, largest = first, -1.0
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    for t in range(first, end):
-        if ordinary_only and is_group_of[t]:
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _ask(
+    b: int,
+    found: Found,
+    truth: Truth,
+    chains: Chains,
+    origin: tuple[int, int],
+    iou: float,
+    absorbing: bool,
+    outcome: Outcomes,
+) -> None:
+    """Let the detections of image b ask for the box of largest IoU; keep who is first at each box."""
+    offsets, label, score, boxes = found
+    boxed_in, start, link, winner, nearest = chains
+    truth_boxes, is_group_of = truth[2][origin[0] :], truth[3][origin[0] :]
+    for d in range(offsets[b], offsets[b + 1]):
+        if absorbing and not (boxes[d, 0] < boxes[d, 2] and boxes[d, 1] < boxes[d, 3]):
+            outcome[d] = NO_AREA
+        elif outcome[d] == FALSE and boxed_in[label[d]] == b:
+            t = _find(d, start[label[d]], link, boxes, truth_boxes, is_group_of, iou, absorbing)
+            nearest[d - origin[1]] = t
+            if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
+                winner[t] = d
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _settle(
+    b: int,
+    found: Found,
+    truth: Truth,
+    chains: Chains,
+    origin: tuple[int, int],
+    iou: float,
+    absorbing: bool,
+    outcome: Outcomes,
+) -> None:
+    """Outcomes of image b, once all its detections have asked; group-of boxes absorb what is left."""
+    offsets, label, score, boxes = found
+    boxed_in, start, link, winner, nearest = chains
+    truth_boxes, is_group_of = truth[2][origin[0] :], truth[3][origin[0] :]
+    for d in range(offsets[b], offsets[b + 1]):
+        if outcome[d] != FALSE or boxed_in[label[d]] != b:
             continue
-        x1, y1, x2, y2 = boxes[t]
-        shared = intersection(box[0], box[1], box[2], box[3], x1, y1, x2, y2)
-        overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
-        if overlap > largest:
-            best, largest = t, overlap
-    return best, largest
+        t = nearest[d - origin[1]]
+        if t >= 0 and is_group_of[t]:
+            outcome[d] = IGNORED
+        elif t >= 0 and winner[t] == d:
+            outcome[d] = TRUE
+        elif absorbing:
+            t = _absorb(d, start[label[d]], link, boxes, truth_boxes, is_group_of, iou)
+            if t >= 0:
+                outcome[d] = IGNORED
+                if winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
+                    winner[t] = d
+    if absorbing:
+        for t in range(truth[0][b] - origin[0], truth[0][b + 1] - origin[0]):
+            if is_group_of[t] and winner[t] >= 0 and score[winner[t]] > 0:
+                outcome[winner[t]] = GROUP
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _largest_share(box: Floats, boxes: Floats, first: int, end: int, is_group_of: Bools) -> tuple[int, float]:
-    """The first group-of box that holds the largest share of `box`, and that share; -1 if there is none."""
-    best, largest = first, -1.0
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    for t in range(first, end):
+@numba.njit(cache=True, nogil=True)
+def _stands_before(a: int, b: int, score: Floats, boxes: Floats) -> bool:
+    """Whether detection a stands before detection b; of two that are equal in all, neither does."""
+    if score[a] != score[b]:
+        return bool(score[a] > score[b])
+    for i in range(4):
+        if boxes[a, i] != boxes[b, i]:
+            return bool(boxes[a, i] < boxes[b, i])
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_tied(d: int, t: int, link: Ints, winner: Ints, score: Floats, outcome: Outcomes) -> bool:
+    """Whether a TRUE or GROUP detection of the class has d's score, and d another outcome."""
+    while t >= 0:
+        other = winner[t]
+        if other >= 0 and score[other] == score[d] and outcome[d] != outcome[other] < IGNORED:
+            return True
+        t = link[t]
+    return False
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _find(
+    d: int,
+    t: int,
+    link: Ints,
+    found: Floats,
+    boxes: Floats,
+    is_group_of: Bools,
+    iou: float,
+    ordinary_only: bool,
+) -> int:
+    """Of the chain from t on, the first box of largest IoU with detection d; -1 where that is below `iou`."""
+    best, largest = -1, -1.0
+    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
+    area = (ax2 - ax1) * (ay2 - ay1)
+    while t >= 0:
+        if not (ordinary_only and is_group_of[t]):
+            x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
+            shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
+            overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
+            if overlap > largest:
+                best, largest = t, overlap
+        t = link[t]
+    return best if largest >= iou else -1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _absorb(d: int, t: int, link: Ints, found: Floats, boxes: Floats, is_group_of: Bools, iou: float) -> int:
+    """Of the chain from t on, the first group-of box with the largest share of detection d; -1 below `iou`."""
+    best, largest = -1, -1.0
+    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
+    area = (ax2 - ax1) * (ay2 - ay1)
+    while t >= 0:
         if is_group_of[t]:
-            x1, y1, x2, y2 = boxes[t]
-            share = intersection(box[0], box[1], box[2], box[3], x1, y1, x2, y2) / area
-            if share > largest:
-                best, largest = t, share
-    return best, largest
+            shared = intersection(ax1, ay1, ax2, ay2, boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3])
+            if shared / area > largest:
+                best, largest = t, shared / area
+        t = link[t]
+    return best if largest >= iou else -1

@@ -1,4 +1,4 @@
-"""What an evaluation found, class by class: its file, and gains between two.
+"""What an evaluation found, class by class: its files, and gains between two.
 
 Letters: C classes.
 """
@@ -6,16 +6,21 @@ Letters: C classes.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Floats, Ints
 from wildbox.errors import InputError
-from wildbox.formats.files import write_csv
+from wildbox.evaluation.curves import Curves
+from wildbox.evaluation.matches import Matches
+from wildbox.formats.files import whole_file, write_csv
 from wildbox.vocabulary import Vocabulary
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
@@ -23,7 +28,7 @@ COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """Average precision of C classes.
+    """Average precision of C classes, and what else the protocol tells.
 
     >>> letters = Vocabulary(("a", "b", "c"))
     >>> result = EvaluationResult(letters, [0.5, 1.0, np.nan], [4, 1, 0], [9, 1, 0], "voc")
@@ -40,17 +45,29 @@ class EvaluationResult:
     """(C,) detections that count: true and false positives, not the ignored."""
     protocol: str = ""
     """Its name; empty where it is not known (a log does not tell)."""
+    summary: Mapping[str, float] = field(default_factory=dict)
+    """The protocol's numbers by name: COCO's 12, LVIS' 13; by default the mean average precision, "mAP"."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Further numbers (C,) of each class by name, NaN where there is none. Open Images and VOC: `true_positives`,
+    `false_positives`, `ignored`, `best_f1` and `threshold`, the score from which on that F1 is reached."""
+    curves: Curves | None = None
+    """Precision over recall of each class; none where it was read from a file, or for COCO and LVIS."""
+    matches: Matches | None = None
+    """What became of each detection, for intervals; none as above."""
 
     def __post_init__(self) -> None:
         columns = (("ap", np.float64), ("truth_boxes", np.int64), ("detections", np.int64))
         for name, dtype in columns:
-            column = np.array(getattr(self, name), dtype)
-            if column.shape != (len(self.vocabulary),):
-                raise InputError(
-                    f"column {name!r} of shape {column.shape} for {len(self.vocabulary)} classes"
-                )
-            column.setflags(write=False)
-            object.__setattr__(self, name, column)
+            object.__setattr__(self, name, self._column(name, np.array(getattr(self, name), dtype)))
+        further = {name: self._column(name, np.array(column)) for name, column in self.columns.items()}
+        object.__setattr__(self, "columns", further)
+        object.__setattr__(self, "summary", dict(self.summary) or {"mAP": self.mean_ap})
+
+    def _column(self, name: str, column: NDArray[Any]) -> NDArray[Any]:
+        if column.shape != (len(self.vocabulary),):
+            raise InputError(f"column {name!r} of shape {column.shape} for {len(self.vocabulary)} classes")
+        column.setflags(write=False)
+        return column
 
     @property
     def mean_ap(self) -> float:
@@ -69,16 +86,47 @@ class EvaluationResult:
         return {str(name): _mean(self.ap[names == name]) for name in np.unique(names)}
 
     def write(self, path: str | Path) -> None:
-        """Write the log: class_id,class_name,ap,truth_boxes,detections; ap empty where there is no truth."""
-        columns = (self.ap.tolist(), self.truth_boxes.tolist(), self.detections.tolist())
-        rows = zip(self.vocabulary.ids, self.vocabulary.names, *columns, strict=True)
-        write_csv(
-            path, COLUMNS, ((id_, name, _number(ap), boxes, found) for id_, name, ap, boxes, found in rows)
-        )
+        """Write the log: by the ending of `path` a .json, a table in .md, else CSV.
+
+        CSV: class_id,class_name,ap,truth_boxes,detections and the further columns; a number is empty where there is
+        none (JSON: null). JSON also has the protocol and its summary, Markdown the summary.
+        """
+        ending = Path(path).suffix.lower()
+        if ending == ".json":
+            text = json.dumps(self._document(), ensure_ascii=False, indent=1) + "\n"
+        elif ending == ".md":
+            text = self._markdown()
+        else:
+            header, rows = self._rows()
+            write_csv(path, header, ([_text(value) for value in row] for row in rows))
+            return
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _rows(self) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+        columns = (self.ap, self.truth_boxes, self.detections, *self.columns.values())
+        values = (column.tolist() for column in columns)
+        rows = zip(self.vocabulary.ids, self.vocabulary.names, *values, strict=True)
+        return (*COLUMNS, *self.columns), rows
+
+    def _document(self) -> dict[str, Any]:
+        header, rows = self._rows()
+        return {
+            "protocol": self.protocol,
+            "summary": {name: _known(value) for name, value in self.summary.items()},
+            "classes": [dict(zip(header, map(_known, row), strict=True)) for row in rows],
+        }
+
+    def _markdown(self) -> str:
+        header, rows = self._rows()
+        lines = [f"**{name}** {value:.4f}  " for name, value in self.summary.items()]
+        lines += ["", f"| {' | '.join(header)} |", f"| :-- | :-- |{' --: |' * (len(header) - 2)}"]
+        lines += [f"| {' | '.join(map(_short, row))} |" for row in rows]
+        return "\n".join(lines) + "\n"
 
     @classmethod
     def read(cls, path: str | Path) -> EvaluationResult:
-        """Read what `write` wrote; the numbers are the same to the last bit, the protocol is not in the file.
+        """Read a CSV that `write` wrote; the numbers are the same to the last bit, the protocol is not in the file.
 
         Raises:
             InputError: no such file, a missing column, or a value that is not a number or outside its range.
@@ -87,16 +135,22 @@ class EvaluationResult:
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
-                missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+                header = reader.fieldnames or ()
+                missing = [name for name in COLUMNS if name not in header]
                 if missing:
                     raise InputError(
                         f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1
                     )
-                rows = [_parse(row, path, reader.line_num) for row in reader]
+                further = [name for name in header if name not in COLUMNS]
+                rows = [_parse(row, further, path, reader.line_num) for row in reader]
         except FileNotFoundError:
             raise InputError("no such file", path=path) from None
-        ids, names, ap, boxes, found = zip(*rows, strict=True) if rows else ((),) * 5
-        return cls(Vocabulary(ids, names), np.array(ap), np.array(boxes), np.array(found))
+        ids, names, ap, boxes, found, *others = (
+            zip(*rows, strict=True) if rows else ((),) * (len(COLUMNS) + len(further))
+        )
+        columns = {name: np.array(column) for name, column in zip(further, others, strict=True)}
+        vocabulary = Vocabulary(ids, names)
+        return cls(vocabulary, np.array(ap), np.array(boxes), np.array(found), columns=columns)
 
 
 @dataclass(frozen=True)
@@ -142,48 +196,34 @@ def write_gains(rows: Sequence[Gain], path: str | Path) -> None:
     write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
 
 
-def compare_results(names: Sequence[str], results: Sequence[EvaluationResult], path: str | Path) -> None:
-    """Write several results side by side: class_id,class_name,ap_NAME,...,gain of the last over the first.
-
-    Classes without an average precision in any one of them are left out; best gain first, ties by class id.
-    Names that repeat are numbered.
-
-    Raises:
-        InputError: fewer than two results, or of different classes.
-    """
-    if len(names) != len(results) or len(results) < 2:
-        raise InputError(f"{len(results)} results and {len(names)} names; expected two or more of each")
-    if any(result.vocabulary.ids != results[0].vocabulary.ids for result in results):
-        raise InputError("the results to compare are of different classes")
-    if len(set(names)) < len(names):
-        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
-    ap = np.array([result.ap for result in results])
-    complete = np.flatnonzero(~np.isnan(ap).any(axis=0))
-    index = results[0].vocabulary.index
-    rows = gains(results[0], results[-1], classes=[results[0].vocabulary.ids[c] for c in complete])
-    header = ("class_id", "class_name", *(f"ap_{name}" for name in names), "gain")
-    write_csv(
-        path,
-        header,
-        ((row.class_id, row.class_name, *ap[:, index(row.class_id)].tolist(), row.gain) for row in rows),
-    )
-
-
 def _mean(ap: Floats) -> float:
     known = ap[~np.isnan(ap)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else repr(value)
+def _known(value: Any) -> Any:
+    """None in place of NaN, which JSON does not have."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _parse(row: dict[str, str], path: str | Path, line: int) -> tuple[str, str, float, int, int]:
+def _text(value: Any) -> Any:
+    return "" if _known(value) is None else value
+
+
+def _short(value: Any) -> str:
+    """For people: four decimals, and nothing that breaks a table."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4f}"
+    return str(value).replace("|", "\\|")
+
+
+def _parse(row: dict[str, str], further: Sequence[str], path: str | Path, line: int) -> tuple[Any, ...]:
     try:
-        ap = float(row["ap"]) if row["ap"] else float("nan")
+        ap = float(row["ap"]) if row["ap"] else math.nan
         boxes, found = int(row["truth_boxes"]), int(row["detections"])
+        others = [float(row[name]) if row[name] else math.nan for name in further]
     except (TypeError, ValueError) as error:
         raise InputError(f"not a number: {error}", path=path, line=line) from None
     if ap < 0 or ap > 1 or boxes < 0 or found < 0:
         raise InputError(f"ap {ap}, {boxes} boxes, {found} detections: out of range", path=path, line=line)
-    return row["class_id"], row["class_name"], ap, boxes, found
+    return row["class_id"], row["class_name"], ap, boxes, found, *others

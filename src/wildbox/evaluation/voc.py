@@ -1,17 +1,23 @@
-"""Pascal VOC's average precision, as its devkit computes it since 2010: over all points of the curve."""
+"""Pascal VOC's average precision: over all points of the curve, as its devkit since 2010, or eleven."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
-from wildbox.evaluation.average_precision import class_average_precisions
-from wildbox.evaluation.matching import match
+from wildbox.evaluation.average_precision import area_under, eleven_point
+from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
 
 
-def evaluate_voc(detections: Detections, truth: Annotations, *, iou: float = 0.5) -> EvaluationResult:
+def voc(*, eleven: bool = False, iou: float = 0.5) -> Protocol:
+    """Pascal VOC's protocol; see `evaluate_voc`."""
+    name, area = ("voc-11-point", eleven_point) if eleven else ("voc", area_under)
+    return Protocol(name, absorbing=False, iou=iou, area=area)
+
+
+def evaluate_voc(
+    detections: Detections, truth: Annotations, *, eleven: bool = False, iou: float = 0.5
+) -> EvaluationResult:
     """Average precision of each class, every image taken as annotated in full.
 
     - Image labels are not looked at: a detection of a class that the image lacks is a false positive.
@@ -23,12 +29,12 @@ def evaluate_voc(detections: Detections, truth: Annotations, *, iou: float = 0.5
 
     The result's `truth_boxes` counts ordinary boxes, its `detections` true and false positives.
 
+    Args:
+        eleven: average precision by eleven points (`eleven_point`), as VOC had it until 2009.
     Raises:
         ConfigError: iou outside (0, 1].
         InputError: an image that the truth does not know, or another vocabulary.
     Source: VOC2012 devkit, `VOCevaldet.m`, `VOCap.m`.
     """
-    matches = match(detections.aligned(truth), truth, absorbing=False, iou=iou)
-    boxes = np.bincount(truth.label[~truth.is_group_of], minlength=len(truth.vocabulary))
-    ap, counted = class_average_precisions(matches, boxes.astype(np.float64))
-    return EvaluationResult(truth.vocabulary, ap, boxes, counted, "voc")
+    protocol = voc(eleven=eleven, iou=iou)
+    return protocol.result(protocol.match(detections, truth))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wildbox.annotations import Bools
 from wildbox.labels.audit import LabelAudit
 from wildbox.labels.concurrency import ConfusionPair, wilson_interval
 from wildbox.labels.examples import Examples
@@ -54,8 +55,7 @@ def write_audit_page(
         the page's path.
 
     >>> import tempfile
-    >>> from wildbox import Annotations, audit
-    >>> from wildbox.vocabulary import Vocabulary
+    >>> from wildbox import Annotations, Vocabulary, audit
     >>> truth = Annotations(Vocabulary(("a",)), ("x",), image=[0], boxes=[[0, 0, 1, 1]], label=[0])
     >>> write_audit_page(audit(truth), tempfile.mkdtemp() + "/audit.html", title="One box").name
     'audit.html'
@@ -108,18 +108,13 @@ def _suspects(
 ) -> Section:
     all_rows: list[list[Cell]] = [
         [
-            rank,
-            one.kind,
-            one.score,
-            _together(one.labels, names),
-            one.boxes,
-            one.why,
-            _first_image(one.examples),
+            *(rank, one.kind, _together(one.labels, names), one.boxes, one.score, one.why),
+            one.examples[0].image_id if one.examples else None,
         ]
         for rank, one in enumerate(found, start=1)
     ]
     rows, rest = first_rows(all_rows, limit=LIMIT, file="suspects.csv")
-    header = ("rank", "kind", "score", "labels", "boxes", "why", "example")
+    header = ("rank", "kind", "labels", "boxes", "score", "why", "example")
     kinds = [kind for kind in KINDS if any(one.kind == kind for one in found)]
     note = f"Example: the image with such a box; suspects.csv has the boxes. {rest}".strip()
     table = Table(header, rows, note, name="suspects", choices=["kind"])
@@ -140,10 +135,6 @@ def _suspects(
         points=[(kind, KINDS[kind]) for kind in kinds],
         cards=made,
     )
-
-
-def _first_image(examples: Examples) -> str | None:
-    return examples[0].image_id if examples else None
 
 
 def _unread(failed: set[str]) -> str:
@@ -227,18 +218,22 @@ def _examples(audit: LabelAudit, s: int, t: int) -> Examples:
 
 def _rates(audit: LabelAudit, names: Sequence[str]) -> Section:
     rates = audit.rates
-    is_kin = np.zeros_like(rates.values, bool) if audit.hierarchy is None else audit.hierarchy.is_ancestor
+    none = np.zeros_like(rates.values, bool)
+    is_kin: Bools = none if audit.hierarchy is None else audit.hierarchy.is_ancestor
     linked = np.flatnonzero(((rates.values > 0) | (rates.values.T > 0)).any(axis=1))
     text = "The concurrent rate: which share of the boxes of a class also carry another label."
     if not len(linked):
         return Section("Concurrent rates", f"{text} No class concurs with another.")
     # what the hierarchy explains would fill the matrix; without anything else it may
     own = np.where(audit.unexplained > 0, rates.values, 0.0)
-    order = concurring_order(own if own.any() else rates.values)
+    drawn = own if own.any() else rates.values
+    order = concurring_order(drawn)
+    within = drawn[np.ix_(order, order)]
+    order = order[((within > 0) | (within.T > 0)).any(axis=1)]  # without those whose partners are left out
     out = [names[i] for i in linked[~np.isin(linked, order)].tolist()]
-    strongest = "strongest rates that the hierarchy does not explain" if own.any() else "strongest rates"
+    explained = " that the hierarchy does not explain" if audit.hierarchy is not None and own.any() else ""
     text += (
-        f" Drawn are the {len(order)} classes with the {strongest}"
+        f" Drawn are the {len(order)} classes with the strongest rates{explained}"
         if out
         else " Drawn are all classes that have one"
     )
@@ -251,29 +246,28 @@ def _rates(audit: LabelAudit, names: Sequence[str]) -> Section:
         matrix, "Matrix of concurrent rates", "Row: a class. Column: the label that its boxes also carry."
     )
     more = (f"{counted(len(out), 'class', 'classes')} left out of the drawing", out) if out else None
-    return Section("Concurrent rates", text, [_rates_table(audit, names)], [drawing], more=more)
+    return Section("Concurrent rates", text, [_rates_table(audit, names, is_kin)], [drawing], more=more)
 
 
-def _rates_table(audit: LabelAudit, names: Sequence[str]) -> Table:
+def _rates_table(audit: LabelAudit, names: Sequence[str], is_kin: Bools) -> Table:
     rates = audit.rates
     lower, upper = wilson_interval(rates.matched, rates.boxes[:, None])
     i, j = np.nonzero(rates.values)
-    order = np.lexsort((-rates.matched[i, j], -rates.values[i, j]))
+    order = np.lexsort((-rates.matched[i, j], -rates.values[i, j], is_kin[i, j]))
     all_rows: list[list[Cell]] = [
         [
             *(names[i], names[j], float(rates.values[i, j]), int(rates.boxes[i]), int(rates.matched[i, j])),
-            *(float(lower[i, j]), float(upper[i, j])),
+            *(float(lower[i, j]), float(upper[i, j]), str(bool(is_kin[i, j])).lower()),
         ]
         for i, j in zip(i[order].tolist(), j[order].tolist(), strict=True)
     ]
     rows, rest = first_rows(all_rows, limit=LIMIT, file="concurrent_rates.csv")
     note = (
-        "Matched: boxes of the class that also carry the other label. Lower and upper: 95 % Wilson interval of "
-        f"matched / boxes, which the hierarchy may have overruled. {rest}"
+        "Matched: boxes of the class that also carry the other label. Lower and upper: 95% Wilson interval of "
+        f"matched / boxes. By hierarchy: a rate of 1 from a class to its ancestor, whatever was counted. {rest}"
     )
-    return Table(
-        ("class", "other", "rate", "boxes", "matched", "lower", "upper"), rows, note.strip(), name="rates"
-    )
+    header = ("class", "other", "rate", "boxes", "matched", "lower", "upper", "by hierarchy")
+    return Table(header, rows, note.strip(), name="rates", choices=["by hierarchy"])
 
 
 def _label_sets(audit: LabelAudit, names: Sequence[str]) -> Section:
@@ -310,6 +304,7 @@ def _implied(audit: LabelAudit, names: Sequence[str]) -> Section:
         [names[i], names[a], boxes, found, boxes - found, found / boxes]
         for i, a, boxes, found in audit.implied
     ]
+    all_rows.sort(key=lambda row: -int(row[4] or 0))
     rows, rest = first_rows(all_rows, limit=LIMIT, file="implied_labels.csv")
     header = ("class", "ancestor", "boxes", "with ancestor", "missing", "share")
     views = {"half expanded": {"filter": "missing>0 with_ancestor>0", "sort": "-missing"}}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from wildbox.annotations import Annotations
 from wildbox.labels.examples import Example, Examples
@@ -91,7 +91,7 @@ def _thumbnail(example: Example, images: ImageSource, *, alt: str) -> Thumbnail 
         with source.picture:
             picture = crop(source, example.box)
     # what Pillow raises for files that are cut short or are no pictures
-    except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=80, subsampling=0)
@@ -113,7 +113,7 @@ def crop(source: SourceImage, box: Corners, *, side: int = SIDE) -> Image.Image:
     region = _surroundings(pixels, width, height)
     zoom = min(MAX_ZOOM, side / max(region[2] - region[0], region[3] - region[1]))
     if zoom < 1:
-        picture.draft(None, (int(width * zoom), int(height * zoom)))
+        picture.draft(None, (max(1, int(width * zoom)), max(1, int(height * zoom))))
     decoded = picture.size[0] / width, picture.size[1] / height
     cut = picture.crop(tuple(round(c * decoded[k % 2]) for k, c in enumerate(region)))  # type: ignore[arg-type]
     size = (max(1, round((region[2] - region[0]) * zoom)), max(1, round((region[3] - region[1]) * zoom)))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from wildbox.annotations import Bools, Floats, Ints
 from wildbox.reports.seriation import MAX_NAMES
 
-LETTER, MAX_LETTERS = 6.4, 26
+LETTER, MAX_LETTERS = 6.9, 26
 """Room for a letter at 11 pixels, wide ones too; names that are longer are cut."""
 
 
@@ -46,7 +46,7 @@ def _short(name: str) -> str:
 
 def _room(names: Sequence[str]) -> float:
     """Pixels that the longest name takes."""
-    return LETTER * max((len(_short(name)) for name in names), default=0) + 10
+    return LETTER * max((len(_short(name)) for name in names), default=0) + 14
 
 
 def imbalance_curve(boxes: ArrayLike, images: ArrayLike, *, names: Sequence[str]) -> str:
@@ -54,8 +54,8 @@ def imbalance_curve(boxes: ArrayLike, images: ArrayLike, *, names: Sequence[str]
 
     Classes without boxes are left out. Up to 60 classes are named below the axis. At least one class has boxes.
 
-    >>> imbalance_curve([9, 1, 0], [5, 1, 0], names=["cat", "dog", "ox"]).count("<circle")
-    4
+    >>> imbalance_curve([9, 1, 0], [5, 1, 0], names=["cat", "dog", "ox"]).count("<title")
+    2
     """
     count, held = np.asarray(boxes, np.int64), np.asarray(images, np.int64)
     order = np.argsort(-count, kind="stable")

@@ -53,21 +53,56 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The detector and its rule."""
 
-    detector: Literal["small", "resnet50-fpn"] = "small"
-    backbone_weights: Path | None = None
-    """State dict of the backbone body (resnet50-fpn only); None starts from random weights."""
+    detector: Literal["small", "faster-rcnn", "cascade-rcnn"] = "small"
+    """small: one level at stride 8, for a CPU; the others stand on a backbone with a feature pyramid."""
+    backbone: str = "resnet50"
+    """torchvision's name, or timm's after "timm/"; the small detector has its own."""
+    backbone_weights: Path | Literal["imagenet"] | None = None
+    """A classifier's state dict, or what the library publishes for the backbone; None starts from random weights."""
+    initial_weights: Path | Literal["coco"] | None = None
+    """A whole detector's state dict or checkpoint; the class head starts anew unless its classes are the same.
+    coco: torchvision's Faster R-CNN with ResNet-50."""
+    deformable: bool = False
+    """Deformable convolutions in the backbone's stages after the first (a ResNet's 3 to 5)."""
+    frozen_stages: Annotated[int, Field(ge=0)] = 0
+    """Levels of the backbone, from the finest, that do not learn."""
+    frozen_batch_norm: bool = True
+    """Of the backbone; a backbone from random weights wants False."""
     rule: RuleName = "concurrent-softmax"
     """softmax learns the label of the matched box; all others the labels of its object."""
+    per_class_boxes: bool = False
+    """Each class has its own refined box; else they share one. Not in a cascade."""
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0
+    """Side of an anchor in cells of its level: 8 is 32 pixels at stride 4. The small detector has its own."""
     image_size: Positive = 160
     """Shorter side of the network's input, in pixels."""
+    max_image_size: Positive | None = None
+    """Bounds the longer side, in pixels; None is 5 / 3 of `image_size`."""
     proposals: Positive = 100
     """Kept an image after the first stage."""
     sampled_proposals: Positive = 64
     """Of these, used for the second stage's loss, an image."""
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    suppression: Literal["nms", "linear", "gaussian"] = "nms"
+    """Of overlapping detections of a class: dropped, or their scores lowered (linear and gaussian Soft-NMS)."""
+    nms_iou: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Overlap above which a detection is dropped, or lowered by linear Soft-NMS."""
     detections_per_image: Positive = 200
     rate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Concurrent rates at or below it count as 0."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.detector == "small":
+            given = {"backbone_weights": self.backbone_weights is not None, "deformable": self.deformable}
+            given["frozen_stages"] = self.frozen_stages > 0
+            for name in (name for name, is_given in given.items() if is_given):
+                raise ValueError(f"model.{name} is given but the small detector takes none")
+        if self.detector == "cascade-rcnn" and self.per_class_boxes:
+            raise ValueError("model.per_class_boxes is given but a cascade refines the boxes of all classes")
+        if self.initial_weights == "coco" and (self.detector == "small" or self.backbone != "resnet50"):
+            raise ValueError("model.initial_weights = 'coco' needs a detector on backbone 'resnet50'")
+        return self
 
 
 class SamplingConfig(Settings):
@@ -83,40 +118,111 @@ class ScheduleConfig(Settings):
     """How long and how fast."""
 
     steps: Positive = 1000
+    """Steps of the optimizer."""
     batch_size: Positive = 8
-    """Images a step."""
+    """Images a step, over all processes."""
+    accumulate: Positive = 1
+    """Parts that a process takes its share of a step in, one after the other: less memory, the same gradient but
+    for normalizations over fewer images at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """AdamW does not see the scale of a loss; with SGD a rule that sums over labels or classes also learns faster."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Linear from 0; then the rate falls along a cosine to `final_rate` times the full one."""
+    """Linear from 0; then as `decay` says."""
+    decay: Literal["cosine", "step"] = "cosine"
+    """cosine falls to `final_rate` times the full rate, step by `decay_factor` at each of `decay_at`."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
-    clip_norm: Annotated[float, Field(gt=0)] = 10.0
-    """Largest norm of the gradient."""
+    decay_at: tuple[Positive, ...] = ()
+    """Steps, ascending."""
+    decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(ge=0)] = 10.0
+    """Largest norm of the gradient; 0 does not clip."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameter names that do not learn, such as "backbone.body.layer1.*"."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of the moving average of the weights, which is evaluated and saved beside them; 0 keeps none."""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    channels_last: bool = False
+    """Memory order of the convolutions; pays on GPUs with tensor cores."""
+    compile: bool = False
+    """Compile the backbone with torch.compile; pays in long runs on a GPU."""
     checkpoint_every: Positive = 200
     """Steps between checkpoints."""
+    keep_checkpoints: Positive = 2
+    """The newest so many are kept, and the best where there is a validation set."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that load images; 0 loads in the training process."""
+    """Processes that load images, for each that trains; 0 loads in the training process."""
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be taken in accumulate = {self.accumulate} parts"
+            )
+        if self.decay == "cosine" and self.decay_at:
+            raise ValueError('decay_at is given but decay is "cosine"; set decay = "step"')
+        if self.decay == "step" and not self.decay_at:
+            raise ValueError('decay is "step" but decay_at, the steps, is missing')
+        if list(self.decay_at) != sorted(set(self.decay_at)) or any(at >= self.steps for at in self.decay_at):
+            raise ValueError(
+                f"decay_at {list(self.decay_at)}: expected ascending steps below steps = {self.steps}"
+            )
+        return self
+
+
+class EvaluationConfig(Settings):
+    """Average precision on the validation set while a run trains."""
+
+    every: Positive = 1000
+    """Steps between evaluations; the last step is always one."""
+    protocol: Literal["open-images-challenge", "voc"] = "open-images-challenge"
+    batch_size: Positive = 8
+    """Images at once, of a process."""
+
+
+class LogConfig(Settings):
+    """Where a run tells how it fares, beside `log.jsonl`."""
+
+    every: Positive = 20
+    """Steps between lines."""
+    tensorboard: bool = False
+    """Also write event files into the run's folder; needs `pip install 'wildbox[tensorboard]'`."""
+    wandb: str = ""
+    """Project of Weights & Biases to log to as well; needs `pip install 'wildbox[wandb]'`."""
 
 
 class RunConfig(Settings):
     """One training run: `wildbox train RUN.toml`."""
 
     data: DataConfig
+    validation: DataConfig | None = None
+    """Images to evaluate on during training; without it nothing is evaluated."""
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    seed: int = 0
+    evaluation: EvaluationConfig = EvaluationConfig()
+    log: LogConfig = LogConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" or "auto": the GPU where there is one."""
+    processes: Positive = 1
+    """That train on each machine, one a GPU; leave it where torchrun starts them."""
+    machines: Positive = 1
+    """That take part; the same command is started on each."""
     threads: Positive = 1
-    """Of the training process, on a CPU."""
+    """Of each training process, on a CPU."""
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Self:
         if self.model.backbone_weights is not None and self.model.detector == "small":
             raise ValueError("model.backbone_weights is given but the small detector takes none")
+        if self.validation is None and self.evaluation != EvaluationConfig():
+            raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
+        if ":" in self.device and self.processes * self.machines > 1:
+            raise ValueError(
+                f"device {self.device} is one, but {self.processes * self.machines} processes are asked"
+            )
         return self
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+import warnings
+
 from torch import Tensor
 
 from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
-from wildbox.detectors.faster_rcnn import Detector, resnet50_faster_rcnn, small_faster_rcnn
-from wildbox.errors import ConfigError
+from wildbox.detectors.backbones import pyramid
+from wildbox.detectors.detector import Detector
+from wildbox.detectors.faster_rcnn import Settings, cascade_rcnn, faster_rcnn, small_faster_rcnn
+from wildbox.detectors.suppression import HardNMS, SoftNMS, Suppression
+from wildbox.detectors.weights import load_weights
+from wildbox.errors import InputWarning
 from wildbox.training.checkpoint import Checkpoint
 from wildbox.training.config import ModelConfig, RunConfig
+from wildbox.vocabulary import Vocabulary
 
 
 def build_rule(name: str, rates: Tensor) -> Rule:
@@ -25,31 +31,63 @@ def build_rule(name: str, rates: Tensor) -> Rule:
     return stateless[name]
 
 
-def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> Detector:
-    """The detector of the settings, with fresh weights from torch's generator."""
-    settings = {
-        "classes": classes,
-        "rule": build_rule(config.rule, rates),
+def build_suppression(config: ModelConfig) -> Suppression:
+    """What the settings say of overlapping detections."""
+    if config.suppression == "nms":
+        return HardNMS(config.nms_iou)
+    return SoftNMS(config.suppression, iou=config.nms_iou, min_score=config.score_threshold)
+
+
+def build_model(
+    config: ModelConfig,
+    *,
+    classes: int,
+    rates: Tensor,
+    vocabulary: Vocabulary | None = None,
+    initialised: bool = True,
+) -> Detector:
+    """The detector of the settings, with weights from the files they name, else from torch's generator.
+
+    Which tensors of `initial_weights` were kept is told by an `InputWarning`.
+
+    Args:
+        vocabulary: with it, a checkpoint of ours with the same classes keeps its class head.
+        initialised: False leaves files alone, for a model whose weights will be loaded anyway.
+    """
+    settings: Settings = {
         "image_size": config.image_size,
+        "max_image_size": config.max_image_size,
         "proposals": config.proposals,
         "sampled_proposals": config.sampled_proposals,
+        "per_class_boxes": config.per_class_boxes,
         "score_threshold": config.score_threshold,
+        "suppression": build_suppression(config),
         "detections_per_image": config.detections_per_image,
     }
+    rule = build_rule(config.rule, rates)
     if config.detector == "small":
-        return small_faster_rcnn(**settings)  # type: ignore[arg-type]
-    model = resnet50_faster_rcnn(**settings)  # type: ignore[arg-type]
-    if config.backbone_weights is not None:
-        state = torch.load(config.backbone_weights, map_location="cpu", weights_only=True)
-        missing, _ = model.backbone.body.load_state_dict(state, strict=False)
-        if missing:
-            raise ConfigError(f"{config.backbone_weights}: lacks the backbone's {missing[0]}")
+        model = small_faster_rcnn(classes=classes, rule=rule, **settings)
+    else:
+        body = pyramid(
+            config.backbone,
+            weights=config.backbone_weights if initialised else None,
+            deformable=config.deformable,
+            frozen_stages=config.frozen_stages,
+            frozen_batch_norm=config.frozen_batch_norm,
+        )
+        make = cascade_rcnn if config.detector == "cascade-rcnn" else faster_rcnn
+        model = make(body, classes=classes, rule=rule, anchor_scale=config.anchor_scale, **settings)
+    if initialised and config.initial_weights is not None:
+        report = load_weights(model, config.initial_weights, vocabulary=vocabulary)
+        warnings.warn(str(report), InputWarning, stacklevel=2)
     return model
 
 
 def restore_model(checkpoint: Checkpoint) -> Detector:
     """The trained detector of a checkpoint, in eval mode on the CPU."""
     config = RunConfig.model_validate(checkpoint.config)
-    model = build_model(config.model, classes=len(checkpoint.vocabulary), rates=checkpoint.rates)
+    classes = len(checkpoint.vocabulary)
+    model = build_model(config.model, classes=classes, rates=checkpoint.rates, initialised=False)
     model.load_state_dict(checkpoint.model)
-    return model.eval()
+    model.eval()
+    return model

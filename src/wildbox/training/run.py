@@ -2,173 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from lightning_fabric import Fabric
+from torch import Tensor
 
-from wildbox.annotations import Annotations
-from wildbox.detectors.dataset import DetectionDataset, Sample, collate
-from wildbox.errors import ConfigError, WildboxError
-from wildbox.formats.files import whole_file
-from wildbox.labels.concurrency import concurrent_rates, count_concurrency
-from wildbox.labels.objects import object_labels
-from wildbox.sampling.sampler import BalancedSampler
-from wildbox.sampling.schedule import hybrid_balance
-from wildbox.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from wildbox.training.config import ModelConfig, RunConfig, ScheduleConfig, write_config
-from wildbox.training.model import build_model
-from wildbox.training.source import Source, load_source
+from wildbox.errors import WildboxError
+from wildbox.training.checkpoint_folder import CheckpointFolder
+from wildbox.training.config import RunConfig, write_config
+from wildbox.training.devices import launch, pick_device
+from wildbox.training.log import RunLog
+from wildbox.training.source import Source, load_source, with_vocabulary_of
+from wildbox.training.stopping import Stopped
+from wildbox.training.trainer import Trainer
+from wildbox.training.validation import Validation
 
-LOG_EVERY = 20
-"""Steps between lines of the log."""
+__all__ = ["Progress", "Stopped", "pick_device", "train"]
 
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is the GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device = {name!r}: expected auto, cpu, cuda or cuda:N") from error
-
-
-def learning_rate_share(step: int, schedule: ScheduleConfig) -> float:
-    """Share of the full learning rate at a step: linear warm-up, then a cosine down to `final_rate`.
-
-    >>> [round(learning_rate_share(s, ScheduleConfig(steps=200, warmup_steps=100)), 2) for s in (49, 99, 199)]
-    [0.5, 1.0, 0.02]
-    """
-    if step < schedule.warmup_steps:
-        return (step + 1) / schedule.warmup_steps
-    progress = (step + 1 - schedule.warmup_steps) / max(schedule.steps - schedule.warmup_steps, 1)
-    low = schedule.final_rate
-    return low + (1 - low) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-
-
-def training_rates(expanded: Annotations, source: Source, config: ModelConfig) -> Tensor:
-    """Concurrent rates (C + 1, C + 1) of the expanded truth, the background last."""
-    rates = concurrent_rates(
-        count_concurrency(expanded),
-        vocabulary=expanded.vocabulary,
-        hierarchy=source.hierarchy,
-        min_ratio=config.rate_threshold,
-    )
-    return torch.from_numpy(rates.with_background()).float()
-
-
-def _sampler(expanded: Annotations, config: RunConfig) -> BalancedSampler:
-    """One image a draw; which lambda, follows the hybrid schedule by steps."""
-    schedule, sampling = config.schedule, config.sampling
-    pairs = np.unique(np.stack([expanded.image, expanded.label], axis=1), axis=0)
-    offsets = np.searchsorted(pairs[:, 0], np.arange(len(expanded.image_ids) + 1))
-
-    def balance(draw: int) -> float | None:
-        step = draw // schedule.batch_size
-        return hybrid_balance(
-            step, steps=schedule.steps, start=sampling.hybrid_start, balance=sampling.balance
-        )
-
-    return BalancedSampler(
-        offsets, pairs[:, 1], seed=config.seed, balance=balance, length=schedule.steps * schedule.batch_size
-    )
-
-
-class _Trainer:
-    """The mutable state of a run: model, optimizer, step."""
-
-    def __init__(self, config: RunConfig, source: Source, out: Path) -> None:
-        self.config, self.out = config, out
-        self.device = pick_device(config.device)
-        self.expanded = source.expanded
-        self.relative = source.relative
-        self.rates = training_rates(self.expanded, source, config.model)
-        torch.manual_seed(config.seed)
-        classes = len(self.expanded.vocabulary)
-        self.model = build_model(config.model, classes=classes, rates=self.rates).to(self.device)
-        self.optimizer = _optimizer(self.model, config.schedule)
-        self.step = 0
-        objects = None if config.model.rule == "softmax" else object_labels(self.expanded)
-        self.dataset = DetectionDataset(self.expanded, source.folder, objects=objects)
-
-    def resume(self, path: Path) -> None:
-        saved = load_checkpoint(path)
-        if saved.vocabulary != self.expanded.vocabulary:
-            raise ConfigError(f"{path}: was trained on other classes than the data now has")
-        now = self.config.model_dump(mode="json")
-        for table in ("model", "sampling", "schedule", "seed"):
-            if saved.config[table] != now[table]:
-                raise ConfigError(
-                    f"{path}: was trained with other settings ({table}: {saved.config[table]}, now "
-                    f"{now[table]}); choose another output folder or do not resume"
-                )
-        self.model.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.optimizer)
-        torch.set_rng_state(saved.random_state)
-        self.step = saved.step
-
-    def save(self, path: Path) -> None:
-        checkpoint = Checkpoint(
-            step=self.step,
-            config=self.config.model_dump(mode="json"),
-            vocabulary=self.expanded.vocabulary,
-            relative=self.relative,
-            rates=self.rates,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            random_state=torch.get_rng_state(),
-        )
-        save_checkpoint(checkpoint, path)
-
-    def batches(self) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
-        """The batches from the present step on."""
-        schedule = self.config.schedule
-        sampler = _sampler(self.expanded, self.config)
-        sampler.start_at(self.step * schedule.batch_size)
-        loader: DataLoader[Sample] = DataLoader(
-            self.dataset,
-            batch_size=schedule.batch_size,
-            sampler=sampler,
-            num_workers=schedule.workers,
-            collate_fn=collate,
-            # an own generator: the loader must not draw from the one that a checkpoint restores
-            generator=torch.Generator().manual_seed(self.config.seed),
-        )
-        return iter(loader)
-
-    def train_step(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, float]:
-        """One optimizer step; the losses, and the learning rate it used."""
-        schedule = self.config.schedule
-        rate = schedule.learning_rate * learning_rate_share(self.step, schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        on_device = [{key: value.to(self.device) for key, value in t.items()} for t in targets]
-        losses = self.model([image.to(self.device) for image in images], on_device)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            shown = {name: loss.item() for name, loss in losses.items()}
-            raise WildboxError(f"step {self.step}: the loss is {shown}; try a lower learning_rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        return {name: loss.item() for name, loss in losses.items()} | {"learning_rate": rate}
-
-
-def _optimizer(model: nn.Module, schedule: ScheduleConfig) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    rate, decay = schedule.learning_rate, schedule.weight_decay
-    if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called with steps done, all steps, and `loss`, `images_per_second`, `data_wait` (a share), `eta` (seconds)."""
 
 
 def train(
@@ -177,58 +34,168 @@ def train(
     *,
     source: Source | None = None,
     resume: bool = True,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Path:
-    """Train and leave `config.json`, `log.jsonl`, `checkpoint.pt` in `out`.
+    """Train and leave `config.json`, `log.jsonl`, `checkpoint.pt` in `out`; see `docs/training.md` for the rest.
+
+    Where the settings, torchrun or a cluster's scheduler ask for several processes, each of them calls this.
 
     Args:
         source: the data, where it is already loaded; else read as `config.data` says.
-        resume: continue from the checkpoint in `out` where there is one; the result is the same to the bit
-            on one CPU.
-        progress: called with steps done, all steps, and the last loss.
+        resume: continue from the checkpoint in `out` where there is one, else start anew and remove what is there.
+            With the same settings, seed and number of processes the result is the same to the bit on the CPU.
+        progress: called after every step, in the first process.
+        stop: asked after every step; where it is true in any process, all save and raise `Stopped`.
     Returns:
         the checkpoint's path.
+    Raises:
+        ConfigError, InputError: settings or data that are wrong, a checkpoint of another run.
+        Stopped: `stop` asked for it.
+        WildboxError: no space left, a loss that is not finite. The checkpoints are kept.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    torch.set_num_threads(config.threads)
-    source = source or load_source(config.data, tiles=out / "tiles")
-    trainer = _Trainer(config, source, out)
-    if resume and checkpoint.exists():
-        trainer.resume(checkpoint)
-    write_config(config, out / "config.json")
-    steps = config.schedule.steps
-    if trainer.step < steps:
-        _loop(trainer, checkpoint, progress)
-    return checkpoint
+    with _full_disk_told(out):
+        out.mkdir(parents=True, exist_ok=True)
+        fabric = launch(config)
+        torch.set_num_threads(config.threads)
+        with fabric.rank_zero_first(local=False):  # the first cuts tiles, the others find them
+            source = source or load_source(config.data, tiles=out / "tiles")
+            validation = _validation(config, source, out, fabric)
+        trainer = Trainer(config, source, fabric)
+        folder = CheckpointFolder(out, keep=config.schedule.keep_checkpoints)
+        _begin(trainer, folder, validation, resume=resume)
+        run = _Run(trainer, folder, validation, progress, stop)
+        with RunLog(out, config, step=trainer.step, writes=fabric.is_global_zero) as log:
+            run.go(log)
+    return folder.newest
 
 
-def _loop(trainer: _Trainer, checkpoint: Path, progress: Callable[[int, int, float], None] | None) -> None:
-    schedule = trainer.config.schedule
-    trainer.model.train()
-    log = _truncated_log(trainer.out / "log.jsonl", trainer.step)
-    with log.open("a", encoding="utf-8") as stream:
-        began = time.perf_counter()
-        for images, targets in trainer.batches():
-            losses = trainer.train_step(images, targets)
-            loss = sum(value for name, value in losses.items() if name.startswith("loss"))
-            if trainer.step % LOG_EVERY == 0 or trainer.step == schedule.steps:
-                seconds = time.perf_counter() - began
-                stream.write(
-                    json.dumps({"step": trainer.step, **losses, "seconds": round(seconds, 2)}) + "\n"
+def _validation(config: RunConfig, training: Source, out: Path, fabric: Fabric) -> Validation | None:
+    if config.validation is None:
+        return None
+    source = with_vocabulary_of(load_source(config.validation, tiles=out / "tiles-validation"), training)
+    return Validation(source, out, config.evaluation, fabric)
+
+
+def _begin(
+    trainer: Trainer, folder: CheckpointFolder, validation: Validation | None, *, resume: bool
+) -> None:
+    """Restore the newest checkpoint in all processes, or remove what an earlier run left."""
+    fabric = trainer.fabric
+    with fabric.rank_zero_first(local=False):
+        if resume:
+            saved = folder.load()
+            if saved is not None:
+                trainer.restore(saved)
+        elif fabric.is_global_zero:
+            folder.clear()
+            if validation is not None:
+                validation.clear()
+    if fabric.is_global_zero:
+        folder.check_space(trainer.checkpoint_bytes)
+        write_config(trainer.config, folder.folder / "config.json")
+
+
+class _Run:
+    """The loop around the steps: what happens between them, and when."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: CheckpointFolder,
+        validation: Validation | None,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self.trainer, self.folder, self.validation = trainer, folder, validation
+        self.fabric, self.steps = trainer.fabric, trainer.config.schedule.steps
+        self.progress = progress if self.fabric.is_global_zero else None
+        self.stop = stop
+        self.saved_step = trainer.step
+
+    def go(self, log: RunLog) -> None:
+        """Train what is left."""
+        began = perf_counter()
+        if self._is_due(self.trainer.step) and not self._is_evaluated():
+            self._evaluate(log)  # killed between the checkpoint and its evaluation
+        while self.trainer.step < self.steps:
+            values = self.trainer.train_step()
+            step = self.trainer.step
+            if step % self.trainer.config.log.every == 0 or step == self.steps:
+                log.write(
+                    step, self._mean(values) | self._pace() | {"seconds": round(perf_counter() - began, 2)}
                 )
-                stream.flush()
-            if progress is not None:
-                progress(trainer.step, schedule.steps, loss)
-            if trainer.step % schedule.checkpoint_every == 0 or trainer.step == schedule.steps:
-                trainer.save(checkpoint)
+            if self.progress is not None:
+                loss = sum(float(value) for name, value in values.items() if name.startswith("loss"))
+                self.progress(step, self.steps, {"loss": loss, **self._pace()})
+            stopping = self._any_stop()
+            every = self.trainer.config.schedule.checkpoint_every
+            if step % every == 0 or step == self.steps or self._is_due(step) or stopping:
+                self._save()
+            if self._is_due(step):
+                self._evaluate(log)
+            if stopping and step < self.steps:
+                raise Stopped(step=step, steps=self.steps)
+
+    def _mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Over all processes."""
+        if self.fabric.world_size > 1:
+            stacked = torch.stack(
+                [torch.as_tensor(v, device=self.fabric.device).double() for v in values.values()]
+            )
+            values = dict(zip(values, self.fabric.all_reduce(stacked, reduce_op="mean"), strict=True))
+        return {name: float(value) for name, value in values.items()}
+
+    def _pace(self) -> dict[str, float]:
+        return self.trainer.pace.values(steps_left=self.steps - self.trainer.step)
+
+    def _any_stop(self) -> bool:
+        if self.stop is None:
+            return False
+        asked = self.stop()
+        if self.fabric.world_size == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="max"))
+
+    def _save(self) -> None:
+        checkpoint = self.trainer.checkpoint()
+        if self.fabric.is_global_zero:
+            self.folder.save(checkpoint)
+        self.fabric.barrier()  # no process leaves before it is written
+
+    def _is_due(self, step: int) -> bool:
+        return self.validation is not None and self.validation.is_due(step, self.steps)
+
+    def _is_evaluated(self) -> bool:
+        """As the first process sees it."""
+        done = self.validation is not None and self.validation.is_done(self.trainer.step)
+        return bool(self.fabric.broadcast(done))
+
+    def _evaluate(self, log: RunLog) -> None:
+        assert self.validation is not None
+        step = self.trainer.step
+
+        def leave_if_asked() -> None:
+            if self.stop is not None and self.stop():
+                raise Stopped(step=step, steps=self.steps)
+
+        results = self.validation.run(self.trainer, alive=leave_if_asked)
+        if self.fabric.is_global_zero:
+            log.write(step, {f"mean_ap_{name}": result.mean_ap for name, result in results.items()})
+            self.folder.mark_best(step, results.get("average", results["model"]).mean_ap)
+            self.validation.write(results, step)
 
 
-def _truncated_log(path: Path, step: int) -> Path:
-    """The log without lines of steps that a resumed run will do again."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    with whole_file(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    return path
+@contextmanager
+def _full_disk_told(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise WildboxError(
+            f"{error.filename or out}: {error.strerror}; make room or lower schedule.keep_checkpoints, then resume: "
+            "the checkpoints written before are whole"
+        ) from error

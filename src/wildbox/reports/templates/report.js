@@ -63,9 +63,9 @@ class SortableTable {
     if (column >= 0) this.found.sort((a, b) => this.compare(a.values[column], b.values[column], down ? -1 : 1));
     this.headings.forEach((heading, i) => i === column
       ? heading.setAttribute("aria-sort", down ? "descending" : "ascending") : heading.removeAttribute("aria-sort"));
-    const shown = this.found.length, all = wholeNumber.format(this.records.length);
+    const all = this.records.length, part = this.found.length < all ? wholeNumber.format(this.found.length) + " of " : "";
     const count = this.block.querySelector(".count");
-    if (count) count.textContent = `${shown < this.records.length ? wholeNumber.format(shown) + " of " : ""}${all} rows`;
+    if (count) count.textContent = `${part}${wholeNumber.format(all)} row${all === 1 ? "" : "s"}`;
     this.body.replaceChildren();
     this.scroll.scrollTop = 0;
     this.extend();

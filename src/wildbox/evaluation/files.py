@@ -1,0 +1,71 @@
+"""Evaluation of detections in files, one file or many."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wildbox.annotations import Annotations, expand
+from wildbox.detections import Detections, expand_detections
+from wildbox.errors import ConfigError
+from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis
+from wildbox.evaluation.protocol import Protocol
+from wildbox.evaluation.result import EvaluationResult
+from wildbox.evaluation.streaming import evaluate_parts
+from wildbox.formats.storage import detection_files, read_coco_results, read_detection_parts, read_detections
+from wildbox.vocabulary import Hierarchy
+
+
+def evaluate_files(
+    path: str | Path,
+    truth: Annotations,
+    *,
+    protocol: Protocol,
+    hierarchy: Hierarchy | None = None,
+    expand_found: bool = False,
+) -> EvaluationResult:
+    """As `evaluate`, of a file, a folder of files or a pattern with *, as `read_detections` reads them.
+
+    Several files are evaluated one after the other, in the memory of one and 15 bytes for each detection of the others.
+
+    Args:
+        expand_found: detections, too, are expanded by the hierarchy.
+    Raises:
+        ConfigError: detections to expand and no hierarchy.
+        InputError: as `read_detections`; where the truth is relative, so must be the detections.
+    Warns:
+        InputWarning: as `read_detections` and `evaluate`.
+    """
+    if expand_found and hierarchy is None:
+        raise ConfigError("detections are to be expanded, but there is no hierarchy")
+    read = partial(
+        read_detections if len(detection_files(path)) == 1 else read_detection_parts,
+        vocabulary=truth.vocabulary,
+        image_ids=truth.image_ids,
+        more_images=protocol.absorbing,
+        relative=bool((truth.sizes == 1).all()),
+    )
+    upward = hierarchy if expand_found else None
+    found = read(path)
+    if isinstance(found, Detections):
+        found = found if upward is None else expand_detections(found, upward)
+        truth = truth if hierarchy is None else expand(truth, hierarchy)
+        return protocol.result(protocol.match(found, truth), has_image_labels=len(truth.image_labels) > 0)
+    parts = found if upward is None else (expand_detections(part, upward) for part in found)
+    return evaluate_parts(parts, truth, protocol=protocol, hierarchy=hierarchy)
+
+
+def evaluate_coco_files(path: str | Path, truth: CocoTruth, *, lvis: bool = False) -> EvaluationResult:
+    """COCO's or LVIS' numbers of detections in files; COCO results are taken to the last bit.
+
+    Raises, Warns: as `read_detections`, `evaluate_coco` and `evaluate_lvis`.
+    """
+    files = detection_files(path)
+    run = evaluate_lvis if lvis else evaluate_coco
+    if all(file.suffix == ".json" for file in files):
+        read = partial(read_coco_results, vocabulary=truth.vocabulary, image_ids=truth.image_ids)
+        return run(np.concatenate([read(file) for file in files]), truth)
+    found = read_detections(path, vocabulary=truth.vocabulary, image_ids=truth.image_ids, relative=False)
+    return run(found, truth)

@@ -1,0 +1,232 @@
+"""What became of detections, kept small: enough for every number that comes after matching.
+
+Letters: B images, N truth boxes, D detections, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from wildbox.annotations import Annotations, Bools, Floats, Ints
+from wildbox.detections import Detections
+from wildbox.errors import InputError
+from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE, Outcomes
+from wildbox.evaluation.threads import in_chunks
+from wildbox.formats.files import whole_file
+from wildbox.vocabulary import Vocabulary
+
+Compact = NDArray[np.integer[Any]]
+ARRAYS = ("image", "label", "score", "outcome", "truth_image", "truth_label", "truth_is_group_of")
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Outcomes of D detections on B images, and the truth that they were matched with, without boxes.
+
+    A sum over images: parts on different images merge into the whole. 15 bytes a detection up to 65,535 classes.
+
+    Among equal scores of a class, detections stand by the id of their image, then by x1, y1, x2, y2 of their box:
+    rows of one image are in that order here wherever it has an influence. So no result depends on the order in
+    which images or detections were given.
+    """
+
+    vocabulary: Vocabulary
+    image_ids: tuple[str, ...]
+    protocol: str
+    group_of_weight: float
+    """What a group-of box is worth in the truth, and its detections together; 0: nothing, they are ignored."""
+    image: NDArray[np.int32]
+    """(D,) ascending."""
+    label: Compact
+    """(D,)"""
+    score: Floats
+    """(D,)"""
+    outcome: Outcomes
+    """(D,) FALSE, TRUE, GROUP, or one of those that do not count."""
+    truth_image: NDArray[np.int32]
+    """(N,)"""
+    truth_label: Compact
+    """(N,)"""
+    truth_is_group_of: Bools
+    """(N,)"""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def truth_weight(self) -> Floats:
+        """(N,) what each box of the truth is worth: 1, or `group_of_weight`."""
+        return np.where(self.truth_is_group_of, self.group_of_weight, 1.0)
+
+    @property
+    def worth(self) -> Floats:
+        """(7,) what a detection of each outcome adds to the true positives; -1: it does not count."""
+        worth = np.full(7, -1.0)
+        worth[[FALSE, TRUE]] = 0.0, 1.0
+        if self.group_of_weight > 0:
+            worth[GROUP] = self.group_of_weight
+        return worth
+
+    def image_rank(self) -> Ints:
+        """(B,) position of each image when ids are sorted as text."""
+        ids = self.image_ids
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        rank = np.empty(len(ids), np.int64)
+        rank[order] = np.arange(len(ids))
+        return rank
+
+    def outcomes_by_class(self) -> Ints:
+        """(C, 7) how many detections of each class had each outcome.
+
+        Without a weight the best detection in a group-of box is ignored as the others are.
+        """
+        parts = in_chunks(
+            lambda first, last: _count(
+                self.label[first:last], self.outcome[first:last], len(self.vocabulary)
+            ),
+            len(self),
+            rows=len(self),
+        )
+        counts: Ints = np.sum(parts, axis=0)
+        if self.group_of_weight == 0:
+            counts[:, IGNORED] += counts[:, GROUP]
+            counts[:, GROUP] = 0
+        return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(label: Compact, outcome: Outcomes, classes: int) -> Ints:
+    counts = np.zeros((classes, 7), np.int64)
+    for d in range(len(label)):
+        counts[label[d], outcome[d]] += 1
+    return counts
+
+
+def kept(
+    detections: Detections,
+    truth: Annotations,
+    outcome: Outcomes,
+    tied: Bools,
+    *,
+    protocol: str,
+    group_of_weight: float,
+) -> Matches:
+    """What is kept of a match; see `match` for its outcome and ties. The scores are not copied without need."""
+    narrow: type[np.integer[Any]] = np.uint16 if len(truth.vocabulary) <= 2**16 else np.int32
+    label, score = detections.label.astype(narrow), detections.score
+    if tied.any():
+        score, outcome = score.copy(), outcome.copy()
+        images = np.flatnonzero(tied)
+        in_chunks(
+            lambda first, last: _order_images(
+                images[first:last], detections.offsets, detections.boxes, label, score, outcome
+            ),
+            len(images),
+            rows=len(detections),
+        )
+    return Matches(
+        truth.vocabulary,
+        truth.image_ids,
+        protocol,
+        group_of_weight,
+        detections.image.astype(np.int32),
+        label,
+        score,
+        outcome,
+        truth.image.astype(np.int32),
+        truth.label.astype(narrow),
+        truth.is_group_of,
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _order_images(
+    images: Ints, offsets: Ints, boxes: Floats, label: Compact, score: Floats, outcome: Outcomes
+) -> None:
+    """Order the rows of some images by box; in place."""
+    for b in images:
+        first, last = offsets[b], offsets[b + 1]
+        order = np.arange(first, last)
+        for column in range(3, -1, -1):  # stable sorts, the first key last
+            order = order[np.argsort(boxes[order, column], kind="mergesort")]
+        label[first:last], score[first:last], outcome[first:last] = label[order], score[order], outcome[order]
+
+
+def merge(parts: Sequence[Matches]) -> Matches:
+    """The matches of several sets of images as one; an image that an earlier part holds is left out.
+
+    The same result comes of any number of parts, in any order, as long as an image that stands in several of them
+    has the same detections there (as where samplers fill up their last batch).
+
+    Raises:
+        InputError: no parts, or parts of different classes or settings.
+    """
+    if not parts:
+        raise InputError("nothing to evaluate: no images were given")
+    head = parts[0]
+    for part in parts[1:]:
+        same = (part.vocabulary.ids, part.protocol, part.group_of_weight)
+        if same != (head.vocabulary.ids, head.protocol, head.group_of_weight):
+            raise InputError("matches of different classes or settings do not merge")
+    seen: dict[str, int] = {}
+    columns: list[tuple[NDArray[Any], ...]] = []
+    for part in parts:
+        number = np.full(len(part.image_ids), -1, np.int32)
+        for b, id_ in enumerate(part.image_ids):
+            if id_ not in seen:
+                number[b] = seen[id_] = len(seen)
+        image, truth_image = number[part.image], number[part.truth_image]
+        found, true = image >= 0, truth_image >= 0
+        columns.append(
+            (
+                *(image[found], part.label[found], part.score[found], part.outcome[found]),
+                *(truth_image[true], part.truth_label[true], part.truth_is_group_of[true]),
+            )
+        )
+    pairs = zip(ARRAYS, zip(*columns, strict=True), strict=True)
+    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in pairs}
+    return replace(head, image_ids=tuple(seen), **whole)
+
+
+def write_matches(matches: Matches, path: str | Path) -> None:
+    """Write matches as a .npz file (about 15 bytes a detection), for comparisons with intervals."""
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            class_ids=np.array(matches.vocabulary.ids, np.str_),
+            class_names=np.array(matches.vocabulary.names, np.str_),
+            image_ids=np.array(matches.image_ids, np.str_),
+            protocol=np.array(matches.protocol),
+            group_of_weight=np.array(matches.group_of_weight),
+            **{name: getattr(matches, name) for name in ARRAYS},
+        )
+
+
+def read_matches(path: str | Path) -> Matches:
+    """Read what `write_matches` wrote.
+
+    Raises:
+        InputError: no such file, or another kind of file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            matches = Matches(
+                Vocabulary(tuple(file["class_ids"].tolist()), tuple(file["class_names"].tolist())),
+                tuple(file["image_ids"].tolist()),
+                str(file["protocol"]),
+                float(file["group_of_weight"]),
+                *(file[name] for name in ARRAYS),
+            )
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
+    except (KeyError, ValueError, EOFError, AttributeError) as error:
+        message = "not a file of matches, as `wildbox evaluate --matches` writes it"
+        raise InputError(message, path=path) from error
+    return matches

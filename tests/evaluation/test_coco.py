@@ -1,0 +1,221 @@
+"""COCO's and LVIS' numbers against pycocotools and lvis, on random files with crowds, ties, and masks' areas."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation.small_tables import found_of, truth_of
+
+from wildbox.annotations import Annotations, Floats
+from wildbox.errors import ConfigError, InputError, InputWarning
+from wildbox.evaluation import evaluate
+from wildbox.evaluation.coco import evaluate_coco, evaluate_lvis, read_coco_truth
+from wildbox.formats.coco import read_coco, write_coco
+from wildbox.vocabulary import Vocabulary
+
+CATEGORIES = (3, 1, 7, 20, 21)
+
+
+def drawn(rng: np.random.Generator, *, images: int = 12) -> tuple[dict[str, Any], Floats]:
+    """A COCO and LVIS document of boxes of all three sizes, some of them crowds, and results for it."""
+    n, d = 60, 400
+    corner, side = rng.integers(0, 200, (n, 2)), np.exp(rng.uniform(1, 5.5, (n, 2))).round(1)
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": int(rng.integers(images)) + 5,
+            "category_id": int(rng.choice(CATEGORIES[:4])),
+            "bbox": [*corner[i].tolist(), *side[i].tolist()],
+            "area": float(side[i].prod() * rng.uniform(0.4, 1)),
+            "iscrowd": int(rng.random() < 0.1),
+        }
+        for i in range(n)
+    ]
+    lists = [rng.permutation(CATEGORIES).tolist() for _ in range(2 * images)]
+    document = {
+        "images": [
+            {
+                "id": i + 5,
+                "width": 400,
+                "height": 400,
+                "neg_category_ids": lists[2 * i][:2],
+                "not_exhaustive_category_ids": lists[2 * i + 1][:1],
+            }
+            for i in range(images)
+        ],
+        "annotations": annotations,
+        "categories": [
+            {"id": id_, "name": f"c{id_}", "frequency": "rccff"[k]} for k, id_ in enumerate(CATEGORIES)
+        ],
+    }
+    rows = np.empty((d, 7))
+    for k, i in enumerate(rng.integers(0, n, d)):
+        box = np.array(annotations[i]["bbox"], float)
+        box += rng.normal(0, 0.08, 4) * np.tile(box[2:], 2) * (rng.random() < 0.9)
+        label = annotations[i]["category_id"] if rng.random() < 0.8 else rng.choice(CATEGORIES)
+        rows[k] = [
+            annotations[i]["image_id"],
+            *box[:2],
+            *np.maximum(box[2:], 0.1),
+            rng.integers(0, 40) / 40,
+            label,
+        ]
+    return document, rows
+
+
+def as_results(rows: Floats) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": int(row[0]),
+            "category_id": int(row[6]),
+            "bbox": row[1:5].tolist(),
+            "score": float(row[5]),
+        }
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    document, rows = drawn(np.random.default_rng(seed))
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO(path)
+        run = cocoeval.COCOeval(truth, truth.loadRes(as_results(rows)), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    result = evaluate_coco(rows, read_coco_truth(path))
+    assert list(result.summary) == [
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "AR1",
+        "AR10",
+        "AR100",
+        "ARs",
+        "ARm",
+        "ARl",
+    ]
+    np.testing.assert_allclose(list(result.summary.values()), run.stats, rtol=0, atol=1e-9)
+    for k, id_ in enumerate(sorted(CATEGORIES)):
+        c = result.vocabulary.index(str(id_))
+        for name, values in (
+            ("ap", run.eval["precision"][:, :, k, 0, -1]),
+            ("AP75", run.eval["precision"][5, :, k, 0, -1]),
+            ("APs", run.eval["precision"][:, :, k, 1, -1]),
+            ("AR10", run.eval["recall"][:, k, 0, 1]),
+            ("ARl", run.eval["recall"][:, k, 3, -1]),
+        ):
+            expected = np.mean(values[values > -1]) if (values > -1).any() else np.nan
+            got = result.ap[c] if name == "ap" else result.columns[name][c]
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
+    ordinary = [entry["category_id"] for entry in document["annotations"] if not entry["iscrowd"]]
+    assert result.truth_boxes.tolist() == [ordinary.count(int(id_)) for id_ in result.vocabulary.ids]
+    assert result.detections.sum() == len(rows)
+
+
+@pytest.mark.filterwarnings("ignore:The 'warn' method")
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_lvis(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", types.ModuleType("cv2"))  # lvis draws with it, we do not
+    lvis = pytest.importorskip("lvis")
+    monkeypatch.setattr(np, "float", float, raising=False)  # lvis 0.5.3 uses a name that numpy 1.24 removed
+    document, rows = drawn(np.random.default_rng(seed), images=3)  # more than 300 on an image
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    truth = lvis.LVIS(path)
+    run = lvis.LVISEval(truth, lvis.LVISResults(truth, as_results(rows)), "bbox")
+    run.run()
+    result = evaluate_lvis(rows, read_coco_truth(path))
+    assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"} <= set(result.summary)
+    assert set(result.summary) == set(run.get_results())
+    for name, expected in run.get_results().items():
+        assert result.summary[name] == pytest.approx(expected, abs=1e-9)
+    for k, id_ in enumerate(sorted(CATEGORIES)):
+        values = run.eval["precision"][:, :, k, 0]
+        expected = np.mean(values[values > -1]) if (values > -1).any() else np.nan
+        np.testing.assert_allclose(result.ap[result.vocabulary.index(str(id_))], expected, rtol=0, atol=1e-9)
+
+
+def test_tables_give_what_files_give(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(8))
+    rows[:, 1:5] = rows[:, 1:5].round(1)
+    for entry in document["annotations"]:
+        entry["bbox"] = [round(value) for value in entry["bbox"]]
+    (tmp_path / "drawn.json").write_text(json.dumps(document))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        truth = read_coco(tmp_path / "drawn.json")
+    write_coco(truth, tmp_path / "truth.json")  # areas are those of the boxes
+    ids = truth.image_ids
+    found = found_of(
+        truth.vocabulary,
+        ids,
+        [ids.index(str(int(row[0]))) for row in rows],
+        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
+        [truth.vocabulary.index(str(int(row[6]))) for row in rows],
+        rows[:, 5],
+    )
+    from_file = evaluate_coco(found, read_coco_truth(tmp_path / "truth.json"))
+    from_table = evaluate_coco(found, truth)
+    assert from_table.vocabulary.ids == from_file.vocabulary.ids
+    assert from_table.summary["AP"] > 0.1
+    assert from_table.summary == pytest.approx(from_file.summary, abs=1e-9)
+    np.testing.assert_allclose(from_table.ap, from_file.ap, rtol=0, atol=1e-9)
+
+
+def one_box() -> Annotations:
+    return truth_of(Vocabulary(("1",), ("cat",)), ("7",), [0], [(0, 0, 8, 8)], [0])
+
+
+def test_nothing_found_is_ap_0() -> None:
+    truth = one_box()
+    result = evaluate_coco(found_of(truth.vocabulary, (), [], np.zeros((0, 4)), [], []), truth)
+    assert (result.summary["AP"], result.ap[0], result.detections[0]) == (0.0, 0.0, 0)
+
+
+def test_by_name(tmp_path: Path) -> None:
+    document, _ = drawn(np.random.default_rng(0))
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    truth = read_coco_truth(tmp_path / "truth.json")
+    found = found_of(truth.vocabulary, truth.image_ids, [0], [(0, 0, 9, 9)], [0], [0.5])
+    for name in ("coco", "lvis"):
+        assert evaluate(found, truth, protocol=name).protocol == name
+    with pytest.raises(ConfigError, match="protocol voc takes a table"):
+        evaluate(found, truth, protocol="voc")
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    truth = one_box()
+    with pytest.raises(InputError, match="not in the truth, such as '8'"):
+        evaluate_coco(found_of(truth.vocabulary, ("8",), [0], [(0, 0, 1, 1)], [0], [1]), truth)
+    with pytest.raises(InputError, match="vocabularies"):
+        evaluate_coco(found_of(Vocabulary(("2",)), ("7",), [0], [(0, 0, 1, 1)], [0], [1]), truth)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_coco_truth(tmp_path / "none.json")
+    for text, said in (
+        ("{", "not a COCO file"),
+        ('{"images": [], "categories": [], "annotations": []}', "empty"),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_coco_truth(tmp_path / "bad.json")
+    write_coco(truth, tmp_path / "coco.json")
+    with pytest.raises(InputError, match="no 'frequency'"):
+        evaluate_lvis(np.zeros((0, 7)), read_coco_truth(tmp_path / "coco.json"))

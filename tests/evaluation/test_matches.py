@@ -1,0 +1,95 @@
+"""What is kept of matching: parts merge into the whole, files give it back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation.small_tables import draw, found_of, tables
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections
+from wildbox.errors import InputError, InputWarning
+from wildbox.evaluation import protocol_named
+from wildbox.evaluation.matches import ARRAYS, Matches, merge, read_matches, write_matches
+
+PROTOCOLS = ["open-images-challenge", "open-images-v2", "voc"]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        yield
+
+
+def part(pair: tuple[Detections, Annotations], images: list[int], protocol: str) -> Matches:
+    """The matches of some images, by their number in the truth."""
+    found, truth = pair
+    here = np.isin(np.array(found.image_ids)[found.image], [truth.image_ids[i] for i in images])
+    columns = (found.image[here], found.boxes[here], found.label[here], found.score[here])
+    some = found_of(found.vocabulary, found.image_ids, *columns)
+    return protocol_named(protocol).match(some, truth.select(images))
+
+
+@given(tables(), st.permutations(range(3)), st.integers(0, 3), st.sampled_from(PROTOCOLS))
+def test_parts_merge_into_the_whole(
+    pair: tuple[Detections, Annotations], order: list[int], cut: int, protocol: str
+) -> None:
+    rules = protocol_named(protocol)
+    whole = rules.result(rules.match(*pair))
+    pieces = [part(pair, order[:cut], protocol), part(pair, order[max(0, cut - 1) :], protocol)]  # one twice
+    for parts in (pieces, pieces[::-1], [merge(pieces)]):
+        again = rules.result(merge(parts))
+        np.testing.assert_array_equal(again.ap, whole.ap)
+        np.testing.assert_array_equal(again.truth_boxes, whole.truth_boxes)
+        for name, column in whole.columns.items():
+            np.testing.assert_array_equal(again.columns[name], column)
+
+
+def test_what_does_not_merge() -> None:
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        merge([])
+    pair = next_pair()
+    parts = [part(pair, [0], "voc"), part(pair, [1], "open-images-v2")]
+    with pytest.raises(InputError, match="do not merge"):
+        merge(parts)
+
+
+def next_pair() -> tuple[Detections, Annotations]:
+    return draw(np.random.default_rng(5), levels=4, group_of=0.3)
+
+
+def test_written_is_read_again(tmp_path: Path) -> None:
+    matches = part(next_pair(), [0, 1, 2], "open-images-challenge")
+    assert len(matches) > 0
+    write_matches(matches, tmp_path / "run.npz")
+    again = read_matches(tmp_path / "run.npz")
+    assert again.vocabulary == matches.vocabulary
+    assert again.image_ids == matches.image_ids
+    assert (again.protocol, again.group_of_weight) == ("open-images-challenge", 1.0)
+    for name in ARRAYS:
+        assert getattr(again, name).dtype == getattr(matches, name).dtype
+        np.testing.assert_array_equal(getattr(again, name), getattr(matches, name))
+
+
+def test_fifteen_bytes_a_detection() -> None:
+    matches = part(next_pair(), [0, 1, 2], "open-images-challenge")
+    columns = (matches.image, matches.label, matches.score, matches.outcome)
+    assert sum(column.itemsize for column in columns) == 15
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_matches(tmp_path / "none.npz")
+    (tmp_path / "log.csv").write_text("class_id\n")
+    with pytest.raises(InputError, match="not a file of matches"):
+        read_matches(tmp_path / "log.csv")
+    np.savez(tmp_path / "other.npz", image=np.zeros(3))
+    with pytest.raises(InputError, match="not a file of matches"):
+        read_matches(tmp_path / "other.npz")

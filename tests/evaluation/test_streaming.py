@@ -1,0 +1,101 @@
+"""Batches, parts and processes give what all images at once give."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from evaluation.small_tables import EDGES, draw, found_of, hierarchies, tables
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections, expand_detections
+from wildbox.errors import InputError, InputWarning
+from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
+from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
+from wildbox.vocabulary import Hierarchy
+
+NAMES = ["open-images-challenge", "open-images-v2", "voc"]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        yield
+
+
+def batch(detections: Detections, truth: Annotations, images: list[int]) -> tuple[Detections, Annotations]:
+    """Detections and truth of some images, by their number in the truth."""
+    ids = [truth.image_ids[i] for i in images]
+    here = np.isin(np.array(detections.image_ids)[detections.image], ids)
+    number = [ids.index(detections.image_ids[i]) for i in detections.image[here]]
+    columns = (detections.boxes[here], detections.label[here], detections.score[here])
+    return found_of(detections.vocabulary, tuple(ids), number, *columns), truth.select(images)
+
+
+def assert_same(a: EvaluationResult, b: EvaluationResult) -> None:
+    np.testing.assert_array_equal(a.ap, b.ap)
+    for name, column in a.columns.items():
+        np.testing.assert_array_equal(column, b.columns[name])
+
+
+@given(tables(), hierarchies(), st.sampled_from(NAMES), st.permutations(range(3)), st.integers(0, 3))
+def test_batches_give_what_all_at_once_gives(
+    pair: tuple[Detections, Annotations], tree: Hierarchy | None, name: str, order: list[int], cut: int
+) -> None:
+    whole = evaluate(*pair, protocol=name, hierarchy=tree)
+    one, other = (StreamingEvaluator(protocol_named(name), tree) for _ in range(2))
+    for b in order[:cut]:
+        one.update(*batch(*pair, [b]))
+    other.update(*batch(*pair, order[cut:]))
+    one = pickle.loads(pickle.dumps(one))
+    other.merge(one)
+    assert_same(whole, other.compute())
+    other.merge(one)  # as where a sampler fills up the last batch with images that others have
+    assert_same(whole, other.compute())
+    parts = [batch(*pair, part)[0] for part in (order[cut:], order[:cut])]
+    assert_same(whole, evaluate_parts(parts, pair[1], protocol=protocol_named(name), hierarchy=tree))
+
+
+def test_images_that_come_twice_are_told() -> None:
+    pair = draw(np.random.default_rng(3), levels=9, group_of=0)
+    evaluator = StreamingEvaluator(protocol_named("voc"))
+    with pytest.raises(InputError, match="no images"):
+        evaluator.compute()
+    evaluator.update(*pair)
+    evaluator.update(*batch(*pair, [1]))
+    with pytest.warns(InputWarning, match="1 images came more than once"):
+        evaluator.compute()
+    evaluator.reset()
+    with pytest.raises(InputError, match="no images"):
+        evaluator.compute()
+    with pytest.raises(InputError, match="image 'c' stands in two parts"):
+        evaluate_parts([pair[0], pair[0]], pair[1], protocol=protocol_named("voc"))
+
+
+@given(tables())
+def test_detections_are_expanded_upwards(pair: tuple[Detections, Annotations]) -> None:
+    tree = Hierarchy(4, EDGES)  # 0 is 1, 2 and 3; 1 is 2
+    found = pair[0]
+    expanded = expand_detections(found, tree)
+    above = {0: [0, 1, 2, 3], 1: [1, 2], 2: [2], 3: [3]}
+    literal = [
+        (image, label, *box, score)
+        for image, own, box, score in zip(
+            found.image.tolist(),
+            found.label.tolist(),
+            found.boxes.tolist(),
+            found.score.tolist(),
+            strict=True,
+        )
+        for label in above[own]
+    ]
+    rows = np.column_stack([expanded.image, expanded.label, expanded.boxes, expanded.score])
+    assert list(map(tuple, rows.tolist())) == literal
+    with pytest.raises(InputError, match="hierarchy of 2 classes"):
+        expand_detections(found, Hierarchy(2, []))

@@ -1,0 +1,117 @@
+"""Our Parquet folders: what was written comes back, whole or shard by shard; what is damaged is an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from labels.crowded_tables import TREE, crowded, tables
+
+from wildbox.annotations import Annotations, concatenate
+from wildbox.errors import ConfigError, InputError
+from wildbox.formats.parquet import open_parquet, read_parquet, write_parquet
+from wildbox.vocabulary import Vocabulary
+
+
+def equal(a: object, b: object) -> bool:
+    """Field by field, arrays to the last bit."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if hasattr(a, "__dataclass_fields__") and not isinstance(a, Vocabulary):
+        return all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]
+    return a == b
+
+
+@pytest.mark.parametrize("shards", [1, 3, 99])
+def test_what_was_written_comes_back(tmp_path: Path, shards: int) -> None:
+    truth = crowded(1)
+    labels = truth.image_labels
+    order = np.argsort(labels.image, kind="stable")  # parts stand image by image
+    labels = type(labels)(labels.image[order], labels.label[order], labels.is_positive[order])
+    truth = replace(truth, image_labels=labels, file_names=tuple(f"{i}é.png" for i in truth.image_ids))
+    told: list[tuple[int, int]] = []
+    write_parquet(truth, tmp_path, shards=shards, hierarchy=TREE, progress=lambda *at: told.append(at))
+    found = open_parquet(tmp_path)
+    assert equal(read_parquet(tmp_path), truth)
+    assert found.hierarchy is not None
+    assert found.hierarchy.edges == TREE.edges
+    assert len(found) == len(told) <= shards
+    assert sum(len(shard) for shard in found) == len(truth)
+    assert not list(tmp_path.glob(".*"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(tables(), st.integers(1, 4))
+def test_arbitrary_boxes_come_back(
+    tmp_path_factory: pytest.TempPathFactory, truth: Annotations, n: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parquet")
+    write_parquet(truth, folder, shards=n)
+    assert equal(read_parquet(folder), truth)
+
+
+def test_nothing_at_all_comes_back(tmp_path: Path) -> None:
+    truth = Annotations(Vocabulary(()), (), np.zeros(0), np.zeros((0, 4)), np.zeros(0))  # type: ignore[arg-type]
+    write_parquet(truth, tmp_path)
+    assert equal(read_parquet(tmp_path), truth)
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
+    write_parquet(crowded(0), tmp_path)
+    with pytest.raises(InputError, match="holds a dataset already"):
+        write_parquet(crowded(0), tmp_path)
+    with pytest.raises(ConfigError, match="shards is 0"):
+        write_parquet(crowded(0), tmp_path / "new", shards=0)
+
+
+def test_what_is_damaged_is_an_error(tmp_path: Path) -> None:
+    write_parquet(crowded(0), tmp_path, shards=2)
+    boxes = tmp_path / "boxes-00001.parquet"
+    whole = boxes.read_bytes()
+    for content in (b"", whole[:-20], b"x" * 100):
+        boxes.write_bytes(content)
+        with pytest.raises(InputError, match=r"boxes-00001\.parquet: cannot be read"):
+            read_parquet(tmp_path)
+    pl.DataFrame({"image": [1]}).write_parquet(boxes)
+    with pytest.raises(InputError, match=r"boxes-00001\.parquet: missing column is_group_of, label"):
+        read_parquet(tmp_path)
+    boxes.write_bytes((tmp_path / "boxes-00000.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"rows, expected \d+ as dataset\.json says"):
+        read_parquet(tmp_path)
+    boxes.unlink()
+    with pytest.raises(InputError, match=r"boxes-00001\.parquet: cannot be read"):
+        read_parquet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "version is 2, expected 1"),
+        ({"classes": [["a"]]}, "not an index of ours"),
+        ({"hierarchy": [[0, 99]]}, "not an index of ours"),
+        ({"shards": [{"images": 1}]}, "not an index of ours"),
+    ],
+)
+def test_another_index_is_an_error(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    write_parquet(crowded(0), tmp_path)
+    index = tmp_path / "dataset.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        open_parquet(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        open_parquet(tmp_path / "elsewhere")
+
+
+def test_an_image_in_two_tables_is_an_error() -> None:
+    with pytest.raises(InputError, match="an image id stands twice"):
+        concatenate([crowded(0), crowded(0)])
+    with pytest.raises(InputError, match="other classes"):
+        concatenate([crowded(0), replace(crowded(1), vocabulary=Vocabulary(tuple("uvwxyz")))])
+    with pytest.raises(InputError, match="no table"):
+        concatenate([])

@@ -1,0 +1,88 @@
+"""Evaluation in training loops, on one process and on two."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from evaluation.small_tables import truth_of
+
+from wildbox.evaluation import evaluate, protocol_named
+from wildbox.evaluation.streaming import StreamingEvaluator
+from wildbox.training.evaluation import batch_detections, gather_evaluator
+from wildbox.vocabulary import Vocabulary
+
+PETS = Vocabulary(("cat", "dog"))
+
+
+def test_outputs_of_a_detector() -> None:
+    one = {"boxes": torch.eye(4)[:2], "labels": torch.tensor([2, 1]), "scores": torch.tensor([0.25, 1.0])}
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}
+    found = batch_detections([none, one], ["a", "b"], PETS)
+    assert found.image.tolist() == [1, 1]
+    assert found.label.tolist() == [1, 0]
+    assert found.score.tolist() == [0.25, 1.0]
+    assert found.boxes.tolist() == np.eye(4)[:2].tolist()
+    assert batch_detections([one], ["b"], Vocabulary(tuple("abc")), first_label=0).label.tolist() == [2, 1]
+    assert len(batch_detections([], [], PETS)) == 0
+
+
+def test_alone_there_is_nothing_to_gather() -> None:
+    evaluator = StreamingEvaluator(protocol_named("voc"))
+    assert gather_evaluator(evaluator) is evaluator
+
+
+PROCESS = """
+import sys
+import numpy as np
+import torch.distributed as dist
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections
+from wildbox.evaluation import protocol_named
+from wildbox.evaluation.streaming import StreamingEvaluator
+from wildbox.training.evaluation import gather_evaluator
+from wildbox.vocabulary import Vocabulary
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+cat = Vocabulary(("cat",))
+evaluator = StreamingEvaluator(protocol_named("voc"))
+for id_ in ("a", "b") if rank == 0 else ("c", "a"):  # a is seen by both
+    table = {"image": [0], "boxes": [[0, 0, 1, 1]], "label": [0]}
+    found = Detections(cat, (id_,), **(table | {"boxes": [[0, 0, 1, 1 if id_ != "b" else 9]]}), score=[0.5])
+    evaluator.update(found, Annotations(cat, (id_,), **table))
+result = gather_evaluator(evaluator).compute()
+print(result.truth_boxes[0], result.columns["true_positives"][0], result.columns["false_positives"][0])
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PROCESS, str(rank), str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [process.communicate(timeout=300)[0].split() for process in processes]
+    assert printed == [["3", "2", "1"]] * 2
+
+
+def test_a_training_loop() -> None:
+    truth = truth_of(PETS, ("a", "b"), [0, 1], [[0, 0, 8, 8], [0, 0, 4, 4]], [0, 1])
+    outputs = [
+        {"boxes": torch.tensor([[0.0, 0, 8, 8]]), "labels": torch.tensor([1]), "scores": torch.tensor([0.9])},
+        {"boxes": torch.tensor([[4.0, 4, 8, 8]]), "labels": torch.tensor([2]), "scores": torch.tensor([0.8])},
+    ]
+    evaluator = StreamingEvaluator(protocol_named("voc"))
+    for i in range(2):
+        evaluator.update(
+            batch_detections(outputs[i : i + 1], truth.image_ids[i : i + 1], PETS), truth.select([i])
+        )
+    whole = evaluate(batch_detections(outputs, truth.image_ids, PETS), truth, protocol="voc")
+    assert evaluator.compute().ap.tolist() == whole.ap.tolist() == [1.0, 0.0]
