@@ -74,7 +74,10 @@ def forms(label: Tensor) -> list[Tensor]:
     [
         (torch.tensor([0, 4]), "row 1 is 4, expected 0..3"),
         (torch.tensor([-1, 0]), "row 0 is -1"),
-        (torch.tensor([0.0, 1.0]), r"expected \(2, 4\) multi-hot or \(2,\) int64, got \(2,\) torch.float32"),
+        (
+            torch.tensor([0.0, 1.0]),
+            r"expected \(2, 4\) multi-hot, \(2,\) int64 or a list of 2 lists, got \(2,\) torch.float32",
+        ),
         (torch.zeros(2, 3), r"got \(2, 3\)"),
         (torch.tensor([[0, 0, 0, 1], [0, 0, 0, 0]]), "row 1 has no label"),
         (torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0, 1]]), "row 0 has values other than 0 and 1"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildbox.classification.rule import as_computed, membership
+from wildbox.classification.rule import Targets, as_computed, membership
 from wildbox.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ class Focal(nn.Module):
             raise ConfigError(f"alpha = {alpha}, gamma = {gamma}: expected alpha in [0, 1], gamma >= 0")
         self.alpha, self.gamma = alpha, gamma
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
         """Mean over proposals; arguments as in `Rule.loss`."""
         z = as_computed(logits)[:, :-1]
         y = membership(logits, targets)[:, :-1].to(z)

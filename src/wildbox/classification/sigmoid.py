@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildbox.classification.rule import as_computed, membership
+from wildbox.classification.rule import Targets, as_computed, membership
 
 
 class Sigmoid(nn.Module):
@@ -19,7 +19,7 @@ class Sigmoid(nn.Module):
     tensor([[0.5000, 0.5000, 0.0000]])
     """
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
         """Mean over proposals; arguments as in `Rule.loss`."""
         z = as_computed(logits)
         y = membership(z, targets)[:, :-1].to(z)

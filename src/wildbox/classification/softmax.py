@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildbox.classification.rule import as_computed, membership
+from wildbox.classification.rule import Targets, as_computed, membership
 
 
 class Softmax(nn.Module):
@@ -16,7 +16,7 @@ class Softmax(nn.Module):
     tensor(1.3863)
     """
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
         """Mean over proposals; arguments as in `Rule.loss`."""
         z = as_computed(logits)
         members = membership(z, targets).to(z)
