@@ -14,7 +14,7 @@ from evaluation.small_tables import draw
 from evaluation.test_coco import drawn
 from typer.testing import CliRunner
 
-from wildbox.cli import app
+from wildbox.cli.app import app
 from wildbox.errors import ConfigError, InputWarning
 from wildbox.evaluation import EvaluationResult
 from wildbox.formats.open_images import write_open_images

@@ -1,5 +1,5 @@
 """`python -m wildbox.cli` is `wildbox`."""
 
-from wildbox.cli import main
+from wildbox.cli.app import main
 
 main()

@@ -75,17 +75,10 @@ def evaluate(
     from wildbox.formats.annotated import open_annotations
 
     if protocol in ("coco", "lvis"):
-        if (
-            classes
-            or hierarchy
-            or image_labels
-            or group_of_weight is not None
-            or matches
-            or curves
-            or samples
-        ):
+        given = (classes, hierarchy, image_labels, group_of_weight, matches, curves, samples or None)
+        if any(value is not None for value in given):
             raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
-        if truth.suffix != ".json":
+        if ".json" not in truth.suffixes:
             raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
