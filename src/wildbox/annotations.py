@@ -119,6 +119,8 @@ class Annotations:
 
     def _check_boxes(self) -> None:
         box = self.boxes
+        if (box[:, :2] <= box[:, 2:]).all() and np.isfinite([box.min(initial=0), box.max(initial=0)]).all():
+            return
         bad = ~np.isfinite(box).all(axis=1) | (box[:, 0] > box[:, 2]) | (box[:, 1] > box[:, 3])
         if bad.any():
             row = int(np.flatnonzero(bad)[0])

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from wildbox.detections import Detections
-from wildbox.formats.files import (
+from wildbox.formats.csv_rows import NUMBER, Check
+from wildbox.formats.files import tell, whole_file
+from wildbox.formats.labelled_rows import (
     CORNERS,
-    NUMBER,
-    TEXT,
-    coded,
-    integers,
-    read_table,
-    refuse,
-    tell,
+    LABELLED,
+    corners,
+    number_images,
+    read_labelled_rows,
     texts,
-    whole_file,
 )
 from wildbox.vocabulary import Vocabulary
 
@@ -65,25 +62,22 @@ def read_detections(
     Warns:
         InputWarning: counts boxes that are turned around or without area; they are kept.
     """
-    columns = {"ImageID": TEXT, "LabelName": TEXT, "Score": NUMBER}
-    rows = read_table(path, columns | dict.fromkeys(CORNERS, NUMBER))
-    for name, expected in (("ImageID", "the id of an image"), ("LabelName", "the id of a class")):
-        refuse(rows, pl.col(name).is_null(), expected, value=name, path=path)
-    inside = pl.col("Score").is_between(0, 1) & pl.col("Score").is_not_nan()
-    refuse(rows, ~inside.fill_null(False), "a score in [0, 1]", value="Score", path=path)
-    for name in CORNERS:
-        finite = pl.col(name).is_finite().fill_null(False)
-        refuse(rows, ~finite, "a finite number", value=name, path=path)
-    images = tuple(rows["ImageID"].unique(maintain_order=True) if image_ids is None else image_ids)
-    table = coded(rows, vocabulary.ids, images, path=path)
-    boxes = table.select(CORNERS).to_numpy()
+    score = pl.col("Score")
+    inside = (score.is_between(0, 1) & score.is_not_nan()).fill_null(False)
+    finite = [(name, pl.col(name).is_finite().fill_null(False)) for name in CORNERS]
+    rows = read_labelled_rows(
+        path,
+        {"Score": NUMBER, **dict.fromkeys(CORNERS, NUMBER)},
+        lambda table: (corners(table), table["Score"].to_numpy()),
+        checks=[
+            LABELLED,
+            Check(~inside, ("Score",), "a score in [0, 1]"),
+            *(Check(~ok, (name,), "a finite number") for name, ok in finite),
+        ],
+    )
+    boxes, scores = rows.values
     degenerate = int((boxes[:, 2:] <= boxes[:, :2]).any(axis=1).sum())
     tell({"{n} boxes are turned around or have no area; they are kept": degenerate}, path=path)
-    return Detections(
-        vocabulary,
-        images,
-        image=integers(table["image"]),
-        boxes=boxes,
-        label=integers(table["label"]),
-        score=table["Score"].to_numpy().astype(np.float64),
-    )
+    images, (image,) = number_images([rows], image_ids)
+    label = rows.labels(vocabulary)
+    return Detections(vocabulary, images, image=image, boxes=boxes, label=label, score=scores)
