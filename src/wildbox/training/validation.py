@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from wildbox.detections import Detections
 from wildbox.detectors.dataset import DetectionDataset, Sample, collate
-from wildbox.detectors.faster_rcnn import Detector
+from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict
 from wildbox.errors import ConfigError
 from wildbox.evaluation import CocoTruth, EvaluationResult, evaluate, protocol_named, read_coco_truth
@@ -69,7 +70,7 @@ class Validation:
         """
         models = {"model": trainer.model}
         if trainer.average is not None:
-            models["average"] = trainer.average.module
+            models["average"] = cast(Detector, trainer.average.module)
         results = {name: self._result(self._predict(model, alive)) for name, model in models.items()}
         trainer.training_mode()
         return {name: result for name, result in results.items() if result is not None}
