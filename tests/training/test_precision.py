@@ -9,7 +9,21 @@ import torch
 from torch import nn
 from training.small_run import draw_small_world, logged_losses, small_run
 
+from wildbox.classification import Softmax
+from wildbox.detectors.faster_rcnn import small_faster_rcnn
 from wildbox.training.run import train
+
+
+def test_anchors_of_large_images_keep_their_digits_under_autocast() -> None:
+    """bfloat16 has 8 binary digits: from 512 pixels on it would round to multiples of 4."""
+    model = small_faster_rcnn(classes=2, rule=Softmax(), image_size=600).eval()
+    anchors = []
+    model.rpn.anchor_generator.register_forward_hook(lambda module, given, made: anchors.append(made[0]))
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            model([torch.rand(3, 600, 640)])
+    assert float(anchors[0].max()) > 600
+    assert torch.equal(*anchors)
 
 
 @pytest.mark.slow

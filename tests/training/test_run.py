@@ -62,6 +62,15 @@ def test_checkpoint_predicts_alone_and_refuses_other_settings(config: RunConfig,
         train(other, tmp_path)
 
 
+def test_an_average_is_what_predicts(config: RunConfig, tmp_path: Path) -> None:
+    schedule = config.schedule.model_copy(update={"average": 0.5, "steps": 2})
+    saved = load_checkpoint(train(config.model_copy(update={"schedule": schedule}), tmp_path))
+    assert saved.average is not None
+    name = "roi_heads.box_predictor.logits.weight"
+    assert not torch.equal(saved.average[name], saved.model[name])
+    assert torch.equal(restore_model(saved).state_dict()[name], saved.average[name])
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"broken")

@@ -55,6 +55,12 @@ class ProposalHead(RPNHead):  # type: ignore[misc]
         return [full_precision(x) for x in objectness], [full_precision(x) for x in deltas]
 
 
+def _of_float32_maps(_: nn.Module, inputs: tuple[ImageList, list[Tensor]]) -> tuple[ImageList, list[Tensor]]:
+    """torchvision's anchors take the maps' dtype: under autocast those beyond 512 pixels would be off by 4."""
+    images, maps = inputs
+    return images, [full_precision(x.new_empty(1)).expand(x.shape) for x in maps]
+
+
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
     """torchvision's first stage; anchors that lie in an `ignored` box by half or more are no background."""
 
@@ -98,6 +104,7 @@ class Detector(GeneralizedRCNN):  # type: ignore[misc]
         before, after = ({"training": n, "testing": n} for n in (3 * proposals, proposals))
         head = ProposalHead(backbone.out_channels, anchors.num_anchors_per_location()[0])
         # the other numbers are torchvision's defaults, which are those of Faster R-CNN
+        anchors.register_forward_pre_hook(_of_float32_maps)
         rpn = ProposalNetwork(anchors, head, 0.7, 0.3, anchor_sample, 0.5, before, after, 0.7)
         super().__init__(backbone, rpn, roi_heads, transform)
 

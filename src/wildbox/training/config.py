@@ -216,8 +216,6 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> Self:
-        if self.model.backbone_weights is not None and self.model.detector == "small":
-            raise ValueError("model.backbone_weights is given but the small detector takes none")
         if self.validation is None and self.evaluation != EvaluationConfig():
             raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
         if self.validation is not None and self.evaluation.protocol in ("coco", "lvis"):

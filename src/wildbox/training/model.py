@@ -88,6 +88,6 @@ def restore_model(checkpoint: Checkpoint) -> Detector:
     config = RunConfig.model_validate(checkpoint.config)
     classes = len(checkpoint.vocabulary)
     model = build_model(config.model, classes=classes, rates=checkpoint.rates, initialised=False)
-    model.load_state_dict(checkpoint.model)
+    model.load_state_dict(checkpoint.weights)
     model.eval()
     return model
