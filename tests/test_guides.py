@@ -18,7 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from wildbox import Annotations, Vocabulary, write_coco
-from wildbox.cli import app
+from wildbox.cli.app import app
 
 REPOSITORY = Path(__file__).parent.parent
 
