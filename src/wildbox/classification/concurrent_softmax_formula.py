@@ -116,15 +116,15 @@ def exportable_scores(z: Tensor, rates: Tensor, *, removed: int) -> Tensor:
     """
     leading = min(removed + 2, z.shape[1])
     top, index = z.topk(leading, dim=1)
-    weights = _weights(rates) - torch.eye(len(rates), dtype=z.dtype, device=z.device)  # of all but itself
+    weights = (1 - rates) * (1 - torch.eye(len(rates), dtype=z.dtype, device=z.device))  # none of itself
     seen = weights.T[index].transpose(1, 2)  # (P, K, leading): how far each leading class competes with each
     largest = torch.where(seen > 0, top[:, None], torch.finfo(z.dtype).min).amax(dim=2)  # (P, K)
     first = (seen * (top[:, None] - largest[:, :, None]).clamp(max=0).exp()).sum(dim=2)
     rest = (z - top[:, -1:]).clamp(max=0).exp().scatter(1, index, 0.0)
     second = (rest @ weights.T) * (top[:, -1:] - largest).clamp(max=0).exp()
     total = first + second
-    ratio = largest + total.clamp(min=torch.finfo(z.dtype).tiny).log() - z
-    return torch.where(total > 0, torch.sigmoid(-ratio), 1.0)
+    ratio = (largest - z) + total.clamp(min=torch.finfo(z.dtype).tiny).log()
+    return torch.where(total > 0, 1 / (1 + ratio.exp()), 1.0)  # onnxruntime's own sigmoid keeps 1e-7
 
 
 def _weights(rates: Tensor) -> Tensor:
