@@ -1,20 +1,25 @@
-"""From the names in settings to a detector and its rule; the one place that knows those names."""
+"""From the names in settings to a detector, its rule and its data; the one place that knows those names."""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 from torch import Tensor
 
+from wildbox.annotations import Annotations
 from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
+from wildbox.detectors.augmentation import Augmentation
 from wildbox.detectors.backbones import pyramid
+from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.faster_rcnn import Settings, cascade_rcnn, faster_rcnn, small_faster_rcnn
 from wildbox.detectors.suppression import HardNMS, SoftNMS, Suppression
 from wildbox.detectors.weights import load_weights
 from wildbox.errors import InputWarning
+from wildbox.labels.objects import ObjectLabels
 from wildbox.training.checkpoint import Checkpoint
-from wildbox.training.config import ModelConfig, RunConfig
+from wildbox.training.config import DataConfig, ModelConfig, RunConfig
 from wildbox.vocabulary import Vocabulary
 
 
@@ -91,3 +96,31 @@ def restore_model(checkpoint: Checkpoint) -> Detector:
     model.load_state_dict(checkpoint.weights)
     model.eval()
     return model
+
+
+def build_dataset(
+    config: DataConfig,
+    annotations: Annotations,
+    folder: str | Path,
+    *,
+    objects: ObjectLabels | None,
+    seed: int = 0,
+    as_bytes: bool = False,
+) -> DetectionDataset:
+    """The training images of the settings, changed at random as they say.
+
+    Args:
+        annotations, folder, objects, as_bytes: as in `DetectionDataset`.
+        seed: of the changes.
+    """
+    change = Augmentation(**config.augment.model_dump())
+    return DetectionDataset(
+        annotations,
+        folder,
+        objects=objects,
+        group_of=config.group_of,
+        augmentation=None if change == Augmentation() else change,
+        seed=seed,
+        replace_corrupt=config.max_corrupt_share > 0,
+        as_bytes=as_bytes,
+    )
