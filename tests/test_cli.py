@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 import time
@@ -167,9 +168,22 @@ def test_a_cycle_in_the_hierarchy(folder: Path) -> None:
 def test_repeated_rows_are_counted(folder: Path) -> None:
     row = "a,/g/star,0,1,0,1\n"
     (folder / "twice.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n" + row * 2)
-    said = wildbox("audit", "twice.csv", "--out", "twice", cwd=folder)
-    assert "warning" in said
-    assert "1 " in said
+    assert "1 repeated rows" in wildbox("audit", "twice.csv", "--out", "twice", cwd=folder)
+    assert json.loads((folder / "twice" / "summary.json").read_text())["duplicates"] == 1
+
+
+def test_converted_shards_give_the_same_audit(folder: Path) -> None:
+    boxes, labels = "world/train-annotations-bbox.csv", "world/train-annotations-human-imagelabels.csv"
+    converted = wildbox(
+        "convert", boxes, *WORLD, "--image-labels", labels, "--shards", "3", "--out", "set", cwd=folder
+    )
+    assert "30 images" in converted
+    wildbox("audit", "set", "--images", "world/train", "--out", "of-shards", cwd=folder)
+    wildbox("audit", boxes, *WORLD, "--image-labels", labels, "--out", "of-table", cwd=folder)
+    for table in sorted((folder / "of-table").glob("*.csv")):
+        assert (folder / "of-shards" / table.name).read_bytes() == table.read_bytes(), table.name
+    assert "data:image/jpeg" in (folder / "of-shards" / "report.html").read_text(encoding="utf-8")
+    assert "takes no --classes" in wildbox("audit", "set", *WORLD, "--out", "never", cwd=folder, status=2)
 
 
 def test_missing_files_are_named(folder: Path) -> None:
