@@ -5,31 +5,56 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
+from wildbox.classification import (
+    ConcurrentSoftmax,
+    Equalization,
+    Federated,
+    Focal,
+    Rule,
+    Seesaw,
+    Sigmoid,
+    Softmax,
+)
 from wildbox.detectors.faster_rcnn import Detector, resnet50_faster_rcnn, small_faster_rcnn
 from wildbox.errors import ConfigError
 from wildbox.training.checkpoint import Checkpoint
-from wildbox.training.config import ModelConfig, RunConfig
+from wildbox.training.config import ModelConfig, RuleName, RunConfig
 
 
-def build_rule(name: str, rates: Tensor) -> Rule:
-    """The rule that settings call `name`; `rates` (C + 1, C + 1) is used by concurrent softmax alone."""
-    if name == "concurrent-softmax":
-        return ConcurrentSoftmax(rates)
-    stateless: dict[str, Rule] = {
-        "softmax": Softmax(),
-        "softmax-multihot": Softmax(),
-        "sigmoid": Sigmoid(),
-        "focal": Focal(),
-    }
-    return stateless[name]
+def build_rule(name: RuleName, rates: Tensor, *, frequencies: Tensor | None = None) -> Rule:
+    """The rule that settings call `name`.
+
+    Args:
+        rates: (C + 1, C + 1), used by concurrent softmax alone.
+        frequencies: (C,) share of the training images that hold each class, used by equalization and federated
+            loss; None where a state that is loaded afterwards brings them.
+    """
+    classes = len(rates) - 1
+    frequencies = torch.ones(classes) if frequencies is None else frequencies
+    match name:
+        case "softmax" | "softmax-multihot":
+            return Softmax()
+        case "concurrent-softmax":
+            return ConcurrentSoftmax(rates)
+        case "sigmoid":
+            return Sigmoid()
+        case "focal":
+            return Focal()
+        case "equalization":
+            return Equalization(frequencies)
+        case "seesaw":
+            return Seesaw(classes)
+        case "federated":
+            return Federated(frequencies)
 
 
-def build_model(config: ModelConfig, *, classes: int, rates: Tensor) -> Detector:
-    """The detector of the settings, with fresh weights from torch's generator."""
+def build_model(
+    config: ModelConfig, *, classes: int, rates: Tensor, frequencies: Tensor | None = None
+) -> Detector:
+    """The detector of the settings, with fresh weights from torch's generator; rates, frequencies as `build_rule`."""
     settings = {
         "classes": classes,
-        "rule": build_rule(config.rule, rates),
+        "rule": build_rule(config.rule, rates, frequencies=frequencies),
         "image_size": config.image_size,
         "proposals": config.proposals,
         "sampled_proposals": config.sampled_proposals,

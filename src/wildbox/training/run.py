@@ -18,6 +18,7 @@ from wildbox.detectors.dataset import DetectionDataset, Sample, collate
 from wildbox.errors import ConfigError, WildboxError
 from wildbox.formats.files import whole_file
 from wildbox.labels.concurrency import concurrent_rates, count_concurrency
+from wildbox.labels.counts import count_classes
 from wildbox.labels.objects import object_labels
 from wildbox.sampling.sampler import BalancedSampler
 from wildbox.sampling.schedule import hybrid_balance
@@ -92,7 +93,11 @@ class _Trainer:
         self.rates = training_rates(self.expanded, source, config.model)
         torch.manual_seed(config.seed)
         classes = len(self.expanded.vocabulary)
-        self.model = build_model(config.model, classes=classes, rates=self.rates).to(self.device)
+        images = count_classes(self.expanded).images / max(len(self.expanded.image_ids), 1)
+        model = build_model(
+            config.model, classes=classes, rates=self.rates, frequencies=torch.from_numpy(images)
+        )
+        self.model = model.to(self.device)
         self.optimizer = _optimizer(self.model, config.schedule)
         self.step = 0
         objects = None if config.model.rule == "softmax" else object_labels(self.expanded)
