@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from oracles import concurrent_softmax as oracle
 from torch import Tensor
 
+from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_kernel as kernel
 from wildbox.classification import concurrent_softmax_loss
-from wildbox.classification import concurrent_softmax_operator as operator
 from wildbox.classification.rule import as_multi_hot
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -49,7 +49,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "loops":
             way = by_kernel if request.param == "kernel" else by_formula
-            patch.setattr(operator.cpu, "losses_and_slopes", way)
+            patch.setattr(cpu, "losses_and_slopes", way)
         yield
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from oracles import concurrent_softmax as oracle
 from torch import Tensor
 
+from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
-from wildbox.classification import concurrent_softmax_operator as operator
 from wildbox.classification import concurrent_softmax_scores
 from wildbox.classification.rates import SparseRates
 
@@ -22,9 +22,9 @@ def by_formula(z: Tensor, rates: Tensor, sparse: SparseRates) -> Tensor:
     return formula.scores(z, rates)
 
 
-@torch.autocast("cpu", enabled=False)  # a graph is exported without it
 def as_exported(z: Tensor, rates: Tensor, sparse: SparseRates) -> Tensor:
-    return formula.exportable_scores(z, rates, removed=int((rates == 1).sum(dim=1).max()))
+    with torch.autocast("cpu", enabled=False):  # a graph is exported without it
+        return formula.exportable_scores(z, rates, removed=int((rates == 1).sum(dim=1).max()))
 
 
 @pytest.fixture(scope="module", autouse=True, params=["loops", "formula", "exported"])
@@ -32,7 +32,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "loops":
             way = by_formula if request.param == "formula" else as_exported
-            patch.setattr(operator.cpu, "scores", way)
+            patch.setattr(cpu, "scores", way)
         yield
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,8 @@ def test_gradients_of_each_proposal_by_vmap() -> None:
         return concurrent_softmax_loss(logits[None], targets[None], R)
 
     found = torch.func.vmap(torch.func.grad(loss))(Z, Y)
-    expected = [value_and_gradient(lambda z, y=y: loss(z, y), z)[1] for z, y in zip(Z, Y, strict=True)]
-    torch.testing.assert_close(found, torch.stack(expected))
+    for logits, targets, slopes in zip(Z, Y, found, strict=True):
+        torch.testing.assert_close(slopes, value_and_gradient(partial(loss, targets=targets), logits)[1])
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -163,7 +164,12 @@ def test_scores_run_in_onnx() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         torch.onnx.export(
-            Scored(), (Z,), written, dynamo=False, input_names=["z"], dynamic_axes={"z": {0: "P"}}
+            Scored(),
+            (Z,),
+            written,  # type: ignore[arg-type]
+            dynamo=False,
+            input_names=["z"],
+            dynamic_axes={"z": {0: "P"}},
         )
     session = runtime.InferenceSession(written.getvalue())
     logits = problem(1, proposals=5, columns=9, scale=30.0).logits

@@ -11,19 +11,17 @@ the share of the objects of class i that are labelled j too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from wildbox.classification import concurrent_softmax_formula as formula
-from wildbox.classification import concurrent_softmax_operator as operator
+import wildbox.classification.concurrent_softmax_formula as formula
+import wildbox.classification.concurrent_softmax_operator as operator
 from wildbox.classification.rates import SparseRates, check_rates, sparse_rates
-from wildbox.classification.rule import Targets, as_computed, read_targets
-from wildbox.errors import ConfigError, InputError
-
-Reduction = Literal["mean", "sum", "none"]
+from wildbox.classification.rule import Reduction, Targets, as_computed, check_reduction, read_targets
+from wildbox.errors import InputError
 
 
 def concurrent_softmax_loss(
@@ -187,8 +185,7 @@ def _loss(
     check: bool,
 ) -> Tensor:
     """`concurrent_softmax_loss` with rates that are known to be good."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ConfigError(f"reduction = {reduction!r}: expected mean, sum or none")
+    check_reduction(reduction)
     _check_size(logits, rates)
     labels = read_targets(logits, targets)
     if negatives is not None and (negatives.shape != logits.shape or negatives.dtype != torch.bool):

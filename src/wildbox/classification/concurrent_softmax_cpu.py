@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wildbox.classification import concurrent_softmax_loops as loops
+import wildbox.classification.concurrent_softmax_loops as loops
 from wildbox.classification.rates import SparseRates
 from wildbox.classification.rule import check_finite, check_rows
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildbox.classification import concurrent_softmax_cpu as cpu
-from wildbox.classification import concurrent_softmax_formula as formula
+import wildbox.classification.concurrent_softmax_cpu as cpu
+import wildbox.classification.concurrent_softmax_formula as formula
 from wildbox.classification.rates import SparseRates, sparse_rates
 from wildbox.classification.rule import as_computed, as_multi_hot, check_finite, check_rows
 
@@ -52,7 +52,7 @@ def _loss(
 ) -> tuple[Tensor, Tensor]:
     """(P,) losses, and (P, K) `scale` times their gradient."""
     if _has_kernel(logits):
-        from wildbox.classification import concurrent_softmax_kernel as kernel
+        import wildbox.classification.concurrent_softmax_kernel as kernel
 
         found, slopes = kernel.losses_and_slopes(logits, labels, rates.float(), negatives, scale)
         if check and not bool(found.isfinite().all()):

@@ -7,12 +7,16 @@ z logits (P, K), y labels (P, K), Y the set of labels of one proposal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
+
+Reduction = Literal["mean", "sum", "none"]
+"""Over the P proposals; "none" leaves (P,)."""
 
 Targets: TypeAlias = Tensor | Sequence[Sequence[int]]
 """(P, K) multi-hot: bool, or 0 and 1 in any other dtype; (P,) int64, the one label of each; or the list of the
@@ -119,6 +123,42 @@ def check_finite(logits: Tensor) -> None:
         raise InputError(
             f"logits: row {row} is {float(logits[row, column])} in column {column}, expected a finite number"
         )
+
+
+def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Losses (P,) as `reduction` says; the mean of none is 0."""
+    check_reduction(reduction)
+    if reduction == "none":
+        return losses
+    return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
+
+
+def check_reduction(reduction: Reduction) -> None:
+    """`ConfigError` where it is none of the three."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f"reduction = {reduction!r}: expected mean, sum or none")
+
+
+def check_foreground(logits: Tensor, values: Tensor, name: str) -> None:
+    """`InputError` where `values` is not (C,), one for each column but the last."""
+    classes = as_computed(logits).shape[1] - 1
+    if values.shape != (classes,):
+        raise InputError(
+            f"{name}: expected ({classes},) for logits {tuple(logits.shape)} with the background last, "
+            f"got {tuple(values.shape)}"
+        )
+
+
+def check_frequencies(frequencies: Tensor | ArrayLike) -> Tensor:
+    """Shares of images (C,) as float32; `InputError` where one is not in [0, 1]."""
+    shares = torch.as_tensor(frequencies).detach().float()
+    if shares.ndim != 1 or not len(shares):
+        raise InputError(f"frequencies: expected (C,), got {tuple(shares.shape)}")
+    strange = ~((shares >= 0) & (shares <= 1))
+    if strange.any():
+        i = _first(strange)
+        raise InputError(f"frequencies[{i}] is {float(shares[i]):.6g}, expected a share of images, 0 to 1")
+    return shares
 
 
 def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: int) -> Tensor:

@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wildbox.errors import ConfigError
 from wildbox.formats.files import whole_file
 
-RuleName = Literal["softmax", "softmax-multihot", "concurrent-softmax", "sigmoid", "focal"]
+RuleName = Literal[
+    "softmax",
+    "softmax-multihot",
+    "concurrent-softmax",
+    "sigmoid",
+    "focal",
+    "equalization",
+    "seesaw",
+    "federated",
+]
 ProtocolName = Literal["open-images-challenge", "open-images-v2", "coco", "lvis", "voc", "voc-11-point"]
 Positive = Annotated[int, Field(gt=0)]
 
