@@ -5,10 +5,11 @@
     python benchmarks/audit.py files --csv FILE.csv --parquet FOLDER [--repeat 3]
 
 `statistics`: arrays in memory to the finished audit, against a DuckDB self-join on the image id (all cores, the
-table in its memory) that counts the same confusion pairs; the counts must be equal. `linear`: seconds and peak
-memory of this process for growing sets. `files`: from files to the written audit, against reading just the
-needed columns of the CSV with each reader that is installed; the ratio is to the fastest. Each in a new process that
-tells its own time, without the interpreter's start, and its peak memory. Appends to `benchmarks/results/audit.csv`.
+table in its memory) that counts the same confusion pairs, or these and the boxes that make the rates. `linear`:
+seconds and peak memory of this process for growing sets, drawing them included. `files`: from files to the written
+audit, against reading just the needed columns of the CSV with each reader that is installed; the ratio is to the
+fastest. Each in a new process that tells its own time, without the interpreter's start, and its peak memory. Appends
+to `benchmarks/results/audit.csv`.
 """
 
 from __future__ import annotations
@@ -36,15 +37,22 @@ from wildbox.labels.audit import LabelAudit, audit
 
 RESULTS = Path(__file__).parent / "results" / "audit.csv"
 
-SELF_JOIN = """
+PAIRS = """
 WITH pairs AS (
-    SELECT a.label AS s, b.label AS t,
+    SELECT a.row AS row, a.label AS s, b.label AS t,
         (least(a.x2, b.x2) - greatest(a.x1, b.x1)) AS w, (least(a.y2, b.y2) - greatest(a.y1, b.y1)) AS h,
         (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) AS areas
-    FROM boxes a JOIN boxes b ON a.image = b.image AND a.label < b.label
+    FROM boxes a JOIN boxes b ON a.image = b.image AND a.label {sign} b.label
 )
-SELECT s, t, count(*) AS n FROM pairs WHERE w > 0 AND h > 0 AND w * h > 0.9 * (areas - w * h) GROUP BY s, t
+SELECT s, t, count(*) AS confusion{matched}
+FROM pairs WHERE w > 0 AND h > 0 AND w * h > 0.9 * (areas - w * h) GROUP BY s, t
 """
+QUERIES = {
+    "DuckDB self-join: confusion pairs": PAIRS.format(sign="<", matched=""),
+    "DuckDB self-join: confusion pairs and rates": PAIRS.format(
+        sign="<>", matched=", count(DISTINCT row) AS matched"
+    ),
+}
 
 
 def seconds(run: Callable[[], object]) -> tuple[float, object]:
@@ -54,44 +62,56 @@ def seconds(run: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def confusion_by_duckdb(truth: Annotations) -> Callable[[], np.ndarray]:
-    """A function that counts confusion pairs, (C, C), with the boxes loaded beforehand."""
+def by_duckdb(truth: Annotations) -> Callable[[str], dict[str, np.ndarray]]:
+    """A function that runs a query on the boxes, which are loaded beforehand, and gives (C, C) tables."""
     import duckdb
 
     x1, y1, x2, y2 = (np.ascontiguousarray(column) for column in truth.boxes.T)
-    columns = {"image": truth.image, "label": truth.label, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
+    columns = {"row": np.arange(len(truth)), "image": truth.image, "label": truth.label}
     connection = duckdb.connect()
-    connection.register("arrays", columns)
+    connection.execute("SET enable_progress_bar = false")
+    connection.register("arrays", columns | {"x1": x1, "y1": y1, "x2": x2, "y2": y2})
     connection.execute("CREATE TABLE boxes AS SELECT * FROM arrays")
 
-    def count() -> np.ndarray:
-        found = connection.execute(SELF_JOIN).fetchnumpy()
-        table = np.zeros((len(truth.vocabulary),) * 2, np.int64)
-        table[found["s"], found["t"]] = found["n"]
-        return table + table.T
+    def run(query: str) -> dict[str, np.ndarray]:
+        found = connection.execute(query).fetchnumpy()
+        tables = {}
+        for name in found.keys() - {"s", "t"}:
+            table = np.zeros((len(truth.vocabulary),) * 2, np.int64)
+            table[found["s"], found["t"]] = found[name]
+            tables[name] = table if "matched" in found else table + table.T
+        return tables
 
-    return count
+    return run
 
 
 def compare_statistics(boxes: int, repeat: int) -> None:
-    """Alternate the two; print and keep the medians and their ratio."""
+    """Each in turn; print all, keep the medians and their ratios. Ours is always the whole audit."""
     audit(draw(10_000))  # compiled code is loaded
     truth = draw(boxes)
     truth.offsets  # noqa: B018
-    peer = confusion_by_duckdb(truth)
-    ours, theirs = [], []
+    peer = by_duckdb(truth)
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in QUERIES}
     for _ in range(repeat):
         took, found = seconds(lambda: audit(truth))
         ours.append(took)
-        took, counts = seconds(peer)
-        theirs.append(took)
+        print(f"audit {took:.2f} s", flush=True)
         assert isinstance(found, LabelAudit)
-        # DuckDB decides boxes at exactly 0.9 as float64 rounds; the set has next to none
-        differ = int(np.abs(found.concurrency.confusion - counts).sum())
-        print(f"ours {ours[-1]:.2f} s, DuckDB {theirs[-1]:.2f} s, pairs that differ: {differ}", flush=True)
-    a, b = statistics.median(ours), statistics.median(theirs)
-    row = {"what": "statistics", "boxes": boxes, "seconds": round(a, 2), "peer": "DuckDB self-join"}
-    append(RESULTS, row | {"peer_seconds": round(b, 2), "ratio": round(b / a, 1), "peak_gb": ""})
+        for name, query in QUERIES.items():
+            took, tables = seconds(partial(peer, query))
+            theirs[name].append(took)
+            assert isinstance(tables, dict)
+            # DuckDB decides boxes at exactly 0.9 as float64 rounds; the set has next to none
+            differ = sum(
+                int(np.abs(getattr(found.concurrency, what) - table).sum()) for what, table in tables.items()
+            )
+            print(f"{name} {took:.2f} s, counts that differ: {differ}", flush=True)
+    a = statistics.median(ours)
+    for name, times in theirs.items():
+        b = statistics.median(times)
+        row = {"what": "audit of arrays", "boxes": boxes, "seconds": round(a, 2), "peer": name}
+        append(RESULTS, row | {"peer_seconds": round(b, 2), "ratio": round(b / a, 1), "peak_gb": ""})
 
 
 def measure_growth(sizes: list[int]) -> None:
@@ -104,7 +124,7 @@ def measure_growth(sizes: list[int]) -> None:
             took, _ = seconds(partial(audit, truth))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             row = {
-                "what": "statistics",
+                "what": "audit of arrays",
                 "boxes": boxes,
                 "seconds": round(took, 2),
                 "peer": "",
@@ -122,13 +142,13 @@ READERS = {
     "pyarrow": "import pyarrow.csv as c\n"
     f"run = lambda: c.read_csv(source, convert_options=c.ConvertOptions(include_columns={NEEDED}))",
     "duckdb": "import duckdb\n"
-    f"run = lambda: duckdb.sql(f\"SELECT {', '.join(NEEDED)} FROM read_csv('{{source}}')\").fetch_arrow_table()",
+    f"run = lambda: duckdb.sql(f\"SELECT {', '.join(NEEDED)} FROM read_csv('{{source}}')\").to_arrow_table()",
     "pandas": f"import pandas; run = lambda: pandas.read_csv(source, usecols={NEEDED})",
 }
 OURS = """
 from wildbox.labels.files import write_audit
 from wildbox.labels.audit import audit
-from wildbox.formats.annotations import open_annotations
+from wildbox.formats.annotated import open_annotations
 import tempfile
 
 def run():
@@ -155,7 +175,9 @@ print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAG
 def alone(code: str, source: Path) -> tuple[float, float]:
     """Seconds and peak GB of some code in a process of its own."""
     command = [sys.executable, "-c", AROUND.format(code=code), str(source)]
-    took, peak = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    took, peak = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]
+    )
     return took, peak
 
 

@@ -1,6 +1,12 @@
-"""Speed of evaluation beside its peers, all in one run: arrays in memory to average precision of each class.
+"""Speed and memory of evaluation beside its peers, all in one run.
 
     python benchmarks/evaluation.py --out benchmarks/results/evaluation.csv
+
+Cases: `arrays`, from arrays in memory to average precision of each class, beside hotcoco's Open Images mode; `coco`,
+the same for COCO's numbers, beside pycocotools; `csv` and `parquet`, from files to the written log, beside polars
+reading the files; `scale`, more and more detections; `shards`, Parquet files one after the other. Memory is the peak of
+what the process holds beyond its libraries, in bytes a detection. hotcoco takes group-of flags from dictionaries only,
+so it runs without them.
 
 Letters: B images, N truth boxes, D detections, C classes.
 """
@@ -8,32 +14,42 @@ Letters: B images, N truth boxes, D detections, C classes.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
-import platform
-import resource
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-THREADS = 2
+THREADS = "2"
 for variable in ("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"):
-    os.environ.setdefault(variable, str(THREADS))  # before the libraries are loaded
+    os.environ.setdefault(variable, THREADS)  # before the libraries are loaded
 
 import hotcoco  # noqa: E402
 import numpy as np  # noqa: E402
+import polars as pl  # noqa: E402
+from environment import append  # noqa: E402
 
-from wildbox import Annotations, Detections, InputWarning, Vocabulary, evaluate  # noqa: E402
+from wildbox import Annotations, Detections, InputWarning, Vocabulary, evaluate, read_open_images  # noqa: E402
 from wildbox.annotations import Floats  # noqa: E402
-from wildbox.formats.files import write_csv  # noqa: E402
+from wildbox.evaluation import protocol_named  # noqa: E402
+from wildbox.evaluation.files import evaluate_files  # noqa: E402
+from wildbox.formats.open_images import write_open_images  # noqa: E402
+from wildbox.formats.storage import write_detections  # noqa: E402
 
-COLUMNS = ("case", "detections", "seconds", "cpu_seconds", "ratio", "against")
+Row = dict[str, object]
+PACKAGES = ("hotcoco", "pycocotools", "polars", "numba", "numpy")
 
 
 @dataclass(frozen=True)
 class World:
-    """Truth and detections as plain arrays."""
+    """Truth and detections as plain arrays; images are in order, coordinates relative."""
 
     truth: tuple[np.ndarray, ...]
     """image (N,), label (N,), boxes (N, 4), is_group_of (N,)."""
@@ -42,30 +58,65 @@ class World:
     images: int
     classes: int
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """(B,)"""
+        return tuple(f"{i:016x}" for i in range(self.images))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """C classes."""
+        return Vocabulary(tuple(f"/m/{c:05x}" for c in range(self.classes)))
+
+    def annotations(self) -> Annotations:
+        """The truth as a table."""
+        image, label, box, is_group_of = self.truth
+        return Annotations(self.vocabulary, self.ids, image, box, label, is_group_of)
+
+    def detections(self) -> Detections:
+        """The detections as a table."""
+        image, label, box, score = self.found
+        return Detections(self.vocabulary, self.ids, image, box, label, score)
+
+    def results(self, side: float = 1.0) -> Floats:
+        """(D, 7) as hotcoco and pycocotools take them: image, x, y, width, height, score, category."""
+        image, label, box, score = self.found
+        return np.column_stack([image, sides(box) * side, score, label])
+
 
 def draw_world(images: int, *, classes: int = 500, boxes: int = 12, found: int = 100, seed: int = 0) -> World:
-    """A long-tailed truth, one box in 20 a group, and detections of which about 40 in 100 lie on a box of their class.
+    """A long-tailed truth, one box in 20 a group; about 40 of 100 detections lie on a box of their class."""
+    blocks = [
+        _draw_block(min(20_000, images - first), classes, boxes, found, np.random.default_rng([seed, first]))
+        for first in range(0, images, 20_000)
+    ]
+    for number, (truth, detections) in enumerate(blocks):
+        truth[0][:] += 20_000 * number
+        detections[0][:] += 20_000 * number
+    sides_of = zip(*blocks, strict=True)
+    truth, detections = (tuple(map(np.concatenate, zip(*tables, strict=True))) for tables in sides_of)
+    return World(truth, detections, images, classes)
 
-    Coordinates are relative; images are in order.
-    """
-    rng = np.random.default_rng(seed)
+
+def _draw_block(
+    images: int, classes: int, boxes: int, found: int, rng: np.random.Generator
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     frequency = 1 / np.arange(1, classes + 1)
     frequency /= frequency.sum()
-    counts = rng.poisson(boxes, images)
+    counts = np.maximum(rng.poisson(boxes, images), 1)
     image, n, d = np.repeat(np.arange(images), counts), int(counts.sum()), images * found
     label, box = rng.choice(classes, n, p=frequency), random_boxes(rng, n)
     found_image = np.repeat(np.arange(images), found)
-    first = np.concatenate([[0], np.cumsum(counts)])
-    source = np.minimum(first[found_image] + (rng.random(d) * counts[found_image]).astype(int), n - 1)
-    near = (rng.random(d) < 0.6) & (counts[found_image] > 0)
+    first = np.cumsum(counts) - counts
+    source = first[found_image] + (rng.random(d) * counts[found_image]).astype(int)
+    near = rng.random(d) < 0.6
     right = near & (rng.random(d) < 0.7)
     jittered = np.clip(box[source] + rng.normal(0, 0.03, (d, 4)), 0, 1)
     corners = np.sort(jittered.reshape(d, 2, 2), axis=1).reshape(d, 4)
     found_box = np.where(near[:, None], corners, random_boxes(rng, d))
     found_label = np.where(right, label[source], rng.choice(classes, d, p=frequency))
     score = np.where(right, rng.beta(2, 2, d), rng.beta(1, 4, d))
-    truth = (image, label, box, rng.random(n) < 0.05)
-    return World(truth, (found_image, found_label, found_box, score), images, classes)
+    return (image, label, box, rng.random(n) < 0.05), (found_image, found_label, found_box, score)
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> Floats:
@@ -74,92 +125,225 @@ def random_boxes(rng: np.random.Generator, count: int) -> Floats:
     return np.hstack([corner, np.minimum(corner + side, 1)])
 
 
-def ours(world: World) -> float:
-    """Tables and evaluation, from arrays; mAP."""
-    vocabulary = Vocabulary(tuple(map(str, range(world.classes))))
-    ids = tuple(f"{i:016x}" for i in range(world.images))
-    image, label, box, is_group_of = world.truth
-    truth = Annotations(vocabulary, ids, image, box, label, is_group_of)
-    image, label, box, score = world.found
-    return evaluate(Detections(vocabulary, ids, image, box, label, score), truth).mean_ap
-
-
-def hotcoco_open_images(world: World) -> float:
-    """hotcoco's Open Images mode: load and run, from arrays (those of its own form are made by `peer_arrays`)."""
-    image, label, box, is_group_of = world.truth
-    images = [{"id": i, "width": 1, "height": 1} for i in range(world.images)]
-    categories = [{"id": c, "name": str(c)} for c in range(world.classes)]
-    truth = hotcoco.COCO.from_arrays(images, categories, image, label, sides(box), iscrowd=is_group_of)
-    run = hotcoco.COCOeval(truth, truth.load_res(peer_arrays(world)), "bbox", oid_style=True)
-    run.evaluate()
-    run.accumulate()
-    return float("nan") if run.eval is None else float(run.eval["precision"].shape[0])
-
-
-PREPARED: dict[int, np.ndarray] = {}
-
-
-def peer_arrays(world: World) -> np.ndarray:
-    """Detections as hotcoco takes them, (D, 7); made once and not timed."""
-    if id(world) not in PREPARED:
-        image, label, box, score = world.found
-        PREPARED[id(world)] = np.column_stack([image, sides(box), score, label])
-    return PREPARED[id(world)]
-
-
 def sides(box: Floats) -> Floats:
     """x1, y1, width, height."""
     return np.hstack([box[:, :2], box[:, 2:] - box[:, :2]])
 
 
-def timed(task: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of one call: wall, and processor time of all threads."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    task()
-    return time.perf_counter() - wall, time.process_time() - cpu
+def ours(world: World) -> float:
+    """Tables and evaluation, from arrays."""
+    return evaluate(world.detections(), world.annotations()).mean_ap
+
+
+def peer_truth(world: World, side: float = 1.0) -> hotcoco.COCO:
+    """The truth as hotcoco holds it."""
+    image, label, box, is_group_of = world.truth
+    images = [{"id": i, "width": side, "height": side} for i in range(world.images)]
+    categories = [{"id": c, "name": str(c)} for c in range(world.classes)]
+    return hotcoco.COCO.from_arrays(images, categories, image, label, sides(box) * side, iscrowd=is_group_of)
+
+
+def peer(world: World, results: Floats, *, open_images: bool, side: float = 1.0) -> None:
+    """hotcoco: load and run, from arrays."""
+    truth = peer_truth(world, side)
+    run = hotcoco.COCOeval(truth, truth.load_res(results), "bbox", oid_style=open_images)
+    run.evaluate()
+    run.accumulate()
+
+
+def pycocotools(truth: hotcoco.COCO, results: Floats) -> None:
+    """pycocotools: load and run, from its own dictionaries."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        table = COCO()
+        table.dataset = truth.dataset
+        table.createIndex()
+        run = COCOeval(table, table.loadRes(results), "bbox")
+        run.evaluate()
+        run.accumulate()
 
 
 def race(tasks: dict[str, Callable[[], object]], *, repeats: int) -> dict[str, tuple[float, float]]:
-    """The best of some repeats of each, taken in turn, after a first call that compiles and is not counted."""
+    """Wall and processor seconds: the best of some repeats of each, in turn, after a first call that is not counted."""
     best = dict.fromkeys(tasks, (np.inf, np.inf))
     for repeat in range(repeats + 1):
         for name, task in tasks.items():
-            wall, cpu = timed(task)
-            if repeat:
+            wall, cpu = time.perf_counter(), time.process_time()
+            task()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if repeat or repeats == 0:
                 best[name] = (min(best[name][0], wall), min(best[name][1], cpu))
     return best
+
+
+def rows_of(case: str, times: dict[str, tuple[float, float]], against: str, count: int) -> list[Row]:
+    """One row each, with wall and processor time as multiples of the peer's."""
+    wall, cpu = times[against]
+    return [
+        row_of(case, who, count, *seconds)
+        | {"times": f"{seconds[0] / wall:.2f}", "cpu_times": f"{seconds[1] / cpu:.2f}"}
+        for who, seconds in times.items()
+    ]
+
+
+def row_of(case: str, who: str, count: int, wall: float, cpu: float, memory: str = "") -> Row:
+    """A row without a peer."""
+    return {
+        "case": case,
+        "who": who,
+        "detections": count,
+        "seconds": f"{wall:.3f}",
+        "cpu_seconds": f"{cpu:.3f}",
+        "times": "",
+        "cpu_times": "",
+        "bytes_a_detection": memory,
+    }
+
+
+def arrays(images: int, repeats: int) -> list[Row]:
+    """From arrays in memory."""
+    world = draw_world(images)
+    results = world.results()
+    tasks = {"wildbox": lambda: ours(world), "hotcoco": lambda: peer(world, results, open_images=True)}
+    return rows_of("arrays", race(tasks, repeats=repeats), "hotcoco", len(results))
+
+
+def coco(images: int, repeats: int) -> list[Row]:
+    """COCO's numbers, of a fortieth of the images in pixels with 80 classes."""
+    world = draw_world(max(images // 40, 1), classes=80)
+    truth, results = peer_truth(world, 640.0), world.results(640.0)
+    tasks = {
+        "wildbox": lambda: peer(world, results, open_images=False, side=640.0),
+        "pycocotools": lambda: pycocotools(truth, results),
+    }
+    return rows_of("coco", race(tasks, repeats=min(repeats, 2)), "pycocotools", len(results))
+
+
+def files(images: int, repeats: int) -> list[Row]:
+    """From files to the written log."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        world = draw_world(images)
+        boxes, log = Path(folder, "set-annotations-bbox.csv"), Path(folder, "log.csv")
+        write_open_images(world.annotations(), folder, prefix="set")
+        for ending in ("csv", "parquet"):
+            found = Path(folder, f"found.{ending}")
+            write_detections(world.detections(), found)
+
+            def run(found: Path = found) -> None:
+                truth = read_open_images(boxes, classes=world.vocabulary)
+                evaluate_files(found, truth, protocol=protocol_named("open-images-challenge")).write(log)
+
+            def read(found: Path = found) -> None:
+                ids = {"ImageID": pl.String()}
+                pl.read_csv(found, schema_overrides=ids) if found.suffix == ".csv" else pl.read_parquet(found)
+                pl.read_csv(boxes, schema_overrides=ids)
+
+            times = race({"wildbox": run, "polars, reading alone": read}, repeats=repeats)
+            rows += rows_of(ending, times, "polars, reading alone", len(world.found[0]))
+    return rows
+
+
+def held(key: str) -> int:
+    """Bytes that the process holds (VmRSS) or held at most since `forget_peak` (VmHWM)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
+
+
+def forget_peak() -> None:
+    """Start to measure the peak anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def one_size(images: int) -> None:
+    """Print seconds and peak memory of one evaluation from arrays; a process of its own."""
+    ours(draw_world(100))  # compiles
+    libraries = held("VmRSS")
+    world = draw_world(images)
+    forget_peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    ours(world)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(wall, cpu, (held("VmHWM") - libraries) / len(world.found[0]))
+
+
+def some_shards(images: int, folder: str) -> None:
+    """Print seconds and peak memory of an evaluation of the Parquet files in a folder; a process of its own."""
+    truth = draw_world(images, found=1).annotations()
+    small = Path(folder, "0.parquet")
+    rules = protocol_named("open-images-challenge")
+    evaluate_files(small, truth, protocol=rules)  # compiles
+    forget_peak()
+    before = held("VmRSS")
+    wall, cpu = time.perf_counter(), time.process_time()
+    evaluate_files(Path(folder), truth, protocol=rules)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(wall, cpu, held("VmHWM") - before)
+
+
+def alone(*arguments: str) -> list[float]:
+    """What this script prints with some arguments, in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def scale(images: int) -> list[Row]:
+    """A quarter, all, four times and twelve and a half times the images."""
+    rows: list[Row] = []
+    for count in (images // 4, images, 4 * images, 25 * images // 2):
+        wall, cpu, memory = alone("--one-size", str(count))
+        rows.append(row_of("scale", "wildbox", 100 * count, wall, cpu, f"{memory:.0f}"))
+        print(*rows[-1].values(), sep="\t", flush=True)
+    return rows
+
+
+def shards(images: int) -> list[Row]:
+    """Files of a million detections each, by image."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = draw_world(images)
+        whole = world.detections()
+        for number, first in enumerate(range(0, images, 10_000)):
+            rows = slice(whole.offsets[first], whole.offsets[min(first + 10_000, images)])
+            columns = (whole.image[rows], whole.boxes[rows], whole.label[rows], whole.score[rows])
+            part = Detections(whole.vocabulary, whole.image_ids, *columns)
+            write_detections(part, Path(folder, f"{number}.parquet"))
+        wall, cpu, memory = alone("--shards", str(images), folder)
+    return [row_of("shards", "wildbox", len(whole), wall, cpu, f"{memory / len(whole):.0f}")]
 
 
 def main() -> None:
     """Run, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cases", default="arrays,coco,files,scale,shards")
+    parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--shards", nargs=2, help=argparse.SUPPRESS)
     settings = parser.parse_args()
     warnings.simplefilter("ignore", InputWarning)
-    world = draw_world(settings.images)
-    peer_arrays(world)
-    times = race(
-        {"wildbox": lambda: ours(world), "hotcoco oid_style": lambda: hotcoco_open_images(world)},
-        repeats=settings.repeats,
-    )
-    against = "hotcoco oid_style"
-    rows = [
-        (
-            name,
-            len(world.found[0]),
-            *map("{:.3f}".format, seconds),
-            f"{seconds[0] / times[against][0]:.3f}",
-            against,
-        )
-        for name, seconds in times.items()
-    ]
-    for row in rows:
-        print(*row, sep="\t")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{memory:.2f} GB at most; {platform.processor() or platform.machine()}, {THREADS} threads")
-    write_csv(settings.out, COLUMNS, rows)
+    if settings.one_size:
+        return one_size(settings.one_size)
+    if settings.shards:
+        return some_shards(int(settings.shards[0]), settings.shards[1])
+    cases: dict[str, Callable[[], list[Row]]] = {
+        "arrays": lambda: arrays(settings.images, settings.repeats),
+        "coco": lambda: coco(settings.images, settings.repeats),
+        "files": lambda: files(settings.images, settings.repeats),
+        "scale": lambda: scale(settings.images),
+        "shards": lambda: shards(5 * settings.images),
+    }
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    if settings.out is not None:
+        settings.out.unlink(missing_ok=True)
+    for case in settings.cases.split(","):
+        for row in cases[case]():
+            print(*row.values(), sep="\t", flush=True)
+            if settings.out is not None:
+                append(settings.out, row | {"threads": THREADS, "versions": versions})
+    return None
 
 
 if __name__ == "__main__":

@@ -58,13 +58,16 @@ def room(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports, anywhere in it, type-checking blocks included."""
+    """Modules that a file imports, anywhere in it, type-checking blocks included."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module or ""
+            folder = PACKAGE.parent.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                is_module = (folder / f"{alias.name}.py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else node.module or ""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))

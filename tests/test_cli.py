@@ -137,36 +137,6 @@ def test_ensemble(tmp_path: Path) -> None:
     assert "expected one of wbf, nms, soft-nms" in told("--method", "mean", status=2)
 
 
-def test_evaluate(folder: Path) -> None:
-    rows = (folder / "world" / "validation-annotations-bbox.csv").read_text().splitlines()
-    names = rows[0].split(",")
-    with (folder / "found.csv").open("w") as stream:  # the truth itself, each box by its own label
-        stream.write("ImageID,LabelName,Score,XMin,XMax,YMin,YMax\n")
-        for row in rows[1:]:
-            entry = dict(zip(names, row.split(","), strict=True)) | {"Score": "0.5"}
-            columns = ("ImageID", "LabelName", "Score", "XMin", "XMax", "YMin", "YMax")
-            stream.write(",".join(entry[name] for name in columns) + "\n")
-    evaluate = ("evaluate", "found.csv", "--truth", "world/validation-annotations-bbox.csv", *WORLD)
-    labels = ("--image-labels", "world/validation-annotations-human-imagelabels.csv")
-    kept = ("--matches", "run.npz", "--curves", "curves.csv")
-    expanded = wildbox(*evaluate, *labels, *kept, "--expand-detections", "--out", "log.json", cwd=folder)
-    assert "mAP" in expanded
-    assert json.loads((folder / "log.json").read_text())["protocol"] == "open-images-challenge"
-    assert header(folder / "curves.csv") == ["class_id", "score", "precision", "recall"]
-    assert (folder / "run.npz").exists()
-    plain = wildbox(
-        *evaluate, "--protocol", "open-images-v2", "--group-of-weight", "1", "--out", "x.md", cwd=folder
-    )
-    assert float(plain.split()[-6]) < float(expanded.split()[-6])  # parents are not found
-    said = wildbox(*evaluate, "--protocol", "coco", "--out", "never.csv", cwd=folder, status=2)
-    assert "--protocol coco takes only" in said
-    said = wildbox(
-        "evaluate", "found.csv", "--truth", "a.csv", "--protocol", "lvis", "--out", "x", cwd=folder, status=2
-    )
-    assert "from a .json file" in said
-    assert not (folder / "never.csv").exists()
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -198,9 +168,22 @@ def test_a_cycle_in_the_hierarchy(folder: Path) -> None:
 def test_repeated_rows_are_counted(folder: Path) -> None:
     row = "a,/g/star,0,1,0,1\n"
     (folder / "twice.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n" + row * 2)
-    said = wildbox("audit", "twice.csv", "--out", "twice", cwd=folder)
-    assert "warning" in said
-    assert "1 " in said
+    assert "1 repeated rows" in wildbox("audit", "twice.csv", "--out", "twice", cwd=folder)
+    assert json.loads((folder / "twice" / "summary.json").read_text())["duplicates"] == 1
+
+
+def test_converted_shards_give_the_same_audit(folder: Path) -> None:
+    boxes, labels = "world/train-annotations-bbox.csv", "world/train-annotations-human-imagelabels.csv"
+    converted = wildbox(
+        "convert", boxes, *WORLD, "--image-labels", labels, "--shards", "3", "--out", "set", cwd=folder
+    )
+    assert "30 images" in converted
+    wildbox("audit", "set", "--images", "world/train", "--out", "of-shards", cwd=folder)
+    wildbox("audit", boxes, *WORLD, "--image-labels", labels, "--out", "of-table", cwd=folder)
+    for table in sorted((folder / "of-table").glob("*.csv")):
+        assert (folder / "of-shards" / table.name).read_bytes() == table.read_bytes(), table.name
+    assert "data:image/jpeg" in (folder / "of-shards" / "report.html").read_text(encoding="utf-8")
+    assert "takes no --classes" in wildbox("audit", "set", *WORLD, "--out", "never", cwd=folder, status=2)
 
 
 def test_missing_files_are_named(folder: Path) -> None:

@@ -121,7 +121,7 @@ class Annotations:
 
     def _check_boxes(self) -> None:
         box = self.boxes
-        if np.isfinite(box).all() and (box[:, :2] <= box[:, 2:]).all():
+        if (box[:, :2] <= box[:, 2:]).all() and np.isfinite([box.min(initial=0), box.max(initial=0)]).all():
             return
         bad = ~np.isfinite(box).all(axis=1) | (box[:, :2] > box[:, 2:]).any(axis=1)
         row = int(np.flatnonzero(bad)[0])

@@ -47,6 +47,6 @@ def test_labels_and_rules_must_fit() -> None:
     with pytest.raises(InputError, match=r"box 3 of an image has 3, expected 0\.\.2"):
         object_labels({}, BOXES, LABELS, classes=3)
     with pytest.raises(ConfigError, match=r"the model has 5 columns .* rates: expected \(5, 5\)"):
-        check_columns(ConcurrentSoftmax(torch.zeros(4, 4)), torch.nn.Linear(2, 5))
-    check_columns(Softmax(), torch.nn.Linear(2, 5))
-    check_columns(Softmax(), None)
+        check_columns(ConcurrentSoftmax(torch.zeros(4, 4)), torch.nn.Linear(2, 5), 5)
+    check_columns(Softmax(), torch.nn.Linear(2, 5), 5)
+    check_columns(ConcurrentSoftmax(torch.zeros(4, 4)), torch.nn.Identity(), None)

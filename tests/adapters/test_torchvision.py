@@ -161,6 +161,8 @@ def test_own_detectors_and_a_second_rule() -> None:
     heads, rule = own.roi_heads, Sigmoid()
     assert use_rule(own, rule).roi_heads is heads
     assert heads.rule is rule
+    with pytest.raises(ConfigError, match="4 columns"):
+        use_rule(own, ConcurrentSoftmax(torch.zeros(3, 3)))
     model = use_rule(use_rule(detector().eval(), Softmax()), rule)
     assert model.roi_heads.rule is rule
     assert not model.roi_heads.training

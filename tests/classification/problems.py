@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+
+SMALLEST = 1e-30
+"""What float32 cannot tell from 0 with five digits left."""
+EXTREMES = [
+    [1e4, -1e4, 0.0, 1.0],
+    [1e4, 1e4, 9999.0, 0.0],
+    [-1e4, -1e4, 1e4, -1e4],
+    [0.0, 1e4, 0.5, -0.5],
+]
+"""Rows of logits."""
+EXTREME_RATES = torch.tensor([[0, 1, 0.5, 0.25], [1, 0, 1, 1], [0.75, 1, 0, 0], [0, 1, 0.9, 0]])
 
 
 class Problem(NamedTuple):
@@ -18,17 +29,34 @@ class Problem(NamedTuple):
 
 
 def problem(
-    seed: int, *, proposals: int = 6, columns: int = 5, scale: float = 2.0, dtype: torch.dtype = torch.float32
+    seed: int,
+    *,
+    proposals: int = 6,
+    columns: int = 5,
+    scale: float = 2.0,
+    dtype: torch.dtype = torch.float32,
+    sparse: bool = False,
 ) -> Problem:
-    """Rates take the values 0, 0.3, 0.9999 and 1; logits lie within -scale and scale."""
+    """Rates take the values 0, 0.3, 0.9999 and 1; logits lie within -scale and scale.
+
+    Args:
+        sparse: about 5 % of the rates are above 0 and 5 % of the labels true, instead of 75 % and 30 %.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = (torch.rand(proposals, columns, generator=generator, dtype=torch.float64) * 2 - 1) * scale
-    targets = torch.rand(proposals, columns, generator=generator) < 0.3
+    targets = torch.rand(proposals, columns, generator=generator) < (0.05 if sparse else 0.3)
     first = torch.randint(columns, (proposals, 1), generator=generator)
     targets = targets.scatter(1, first, True)
     values = torch.tensor([0.0, 0.3, 0.9999, 1.0], dtype=dtype)
     rates = values[torch.randint(4, (columns, columns), generator=generator)].fill_diagonal_(0)
+    if sparse:
+        rates = rates * (torch.rand(rates.shape, generator=generator) < 0.05)
     return Problem(logits.to(dtype), targets, rates)
+
+
+def lists(case: Problem) -> tuple[Any, Any, Any]:
+    """As nested lists, for an oracle."""
+    return case.logits.tolist(), case.targets.tolist(), case.rates.tolist()
 
 
 def problems() -> st.SearchStrategy[Problem]:

@@ -102,8 +102,8 @@ def test_detections_of_all_views_are_put_together() -> None:
 
 def test_an_image_that_did_not_open_has_no_detections() -> None:
     images, targets = scenes(2)
-    unreadable: list[dict[str, Tensor]] = [targets[0] | {"unreadable": torch.tensor([0])}, targets[1]]
-    found = predict(untrained(), [(images, unreadable)], table(targets), scorings={"own": Softmax().scores})
+    corrupt: list[dict[str, Tensor]] = [targets[0] | {"corrupt": torch.tensor([0])}, targets[1]]
+    found = predict(untrained(), [(images, corrupt)], table(targets), scorings={"own": Softmax().scores})
     assert set(found["own"].image.tolist()) == {1}
 
 

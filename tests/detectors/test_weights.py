@@ -98,7 +98,7 @@ def test_coco_weights_come_through_torchvisions_loader(
     torch.save(reference.state_dict(), path)
     for source in ("coco", path):
         model = faster_rcnn("resnet50", rule=Softmax(), **FEW)
-        report = load_weights(model, source)  # type: ignore[arg-type]
+        report = load_weights(model, source)
         assert sorted(report.renewed) == sorted(HEAD)
         norms = [m for m in model.backbone.modules() if isinstance(m, FrozenBatchNorm2d)]
         assert {norm.eps for norm in norms} == {0.0}

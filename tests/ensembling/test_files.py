@@ -54,6 +54,7 @@ def test_classes_are_the_given_ones_or_those_of_the_logs_or_those_that_occur(
     assert weights.tolist() == [[0.3, 0.2, 0.1], [0.6, 0.5, 0.4]]
 
 
+@pytest.mark.filterwarnings("ignore:.*a.csv found nothing")
 def test_images_where_a_model_found_nothing_are_told(files: list[Path]) -> None:
     with pytest.warns(InputWarning, match=r"b\.csv found nothing on 1 of 3 images"):
         read_models(files)

@@ -17,7 +17,7 @@ from evaluation.small_tables import found_of, truth_of
 
 from wildbox.annotations import Annotations, Floats
 from wildbox.errors import ConfigError, InputError, InputWarning
-from wildbox.evaluation import evaluate
+from wildbox.evaluation import evaluate, protocol_named
 from wildbox.evaluation.coco import evaluate_coco, evaluate_lvis, read_coco_truth
 from wildbox.formats.coco import read_coco, write_coco
 from wildbox.vocabulary import Vocabulary
@@ -197,6 +197,8 @@ def test_by_name(tmp_path: Path) -> None:
     found = found_of(truth.vocabulary, truth.image_ids, [0], [(0, 0, 9, 9)], [0], [0.5])
     for name in ("coco", "lvis"):
         assert evaluate(found, truth, protocol=name).protocol == name
+        with pytest.raises(ConfigError, match="as a whole"):
+            protocol_named(name)
     with pytest.raises(ConfigError, match="protocol voc takes a table"):
         evaluate(found, truth, protocol="voc")
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wildbox.adapters.targets import check_columns, object_labels, own_labels
+from wildbox.adapters.targets import check_columns, columns_of, object_labels, own_labels
 from wildbox.classification.rule import Rule
 from wildbox.errors import ConfigError
 
@@ -44,7 +44,7 @@ def use_rule(model: Model, rule: Rule, *, implied: Tensor | None = None) -> Mode
             raise ConfigError(
                 f"{kind.__name__} is no box predictor of detectron2, nor has it roi_heads.box_predictor"
             )
-        check_columns(rule, getattr(stage, "cls_score", None))
+        check_columns(rule, stage, columns_of(stage))
         if not isinstance(stage, RulePredictor):
             stage.__class__ = type(f"Rule{kind.__name__}", (RulePredictor, kind), {})
         stage.rule, stage.implied = rule, implied

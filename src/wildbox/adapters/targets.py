@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from wildbox.classification.rule import Rule
@@ -108,15 +108,25 @@ def check_labels(labels: Tensor, *, first: int, last: int) -> None:
         raise InputError(f"labels: box {box} of an image has {int(labels[box])}, expected {first}..{last}")
 
 
-def check_columns(rule: Rule, classifier: object) -> None:
-    """`ConfigError` where the rule is of another number of classes than a model's last layer."""
-    columns, weight = getattr(classifier, "out_features", None), getattr(classifier, "weight", None)
-    if not isinstance(columns, int) or not isinstance(weight, Tensor):
-        return  # a layer of another kind: the first loss will tell
+def check_columns(rule: Rule, model: nn.Module, columns: int | None) -> None:
+    """`ConfigError` where the rule is of another number of classes than a model of that many columns.
+
+    Args:
+        columns: None where the model does not tell: the first loss will.
+    """
+    if columns is None:
+        return
+    device = next((p.device for p in model.parameters()), None)
     try:
         with torch.no_grad():
-            rule.scores(torch.zeros(1, columns, device=weight.device))
+            rule.scores(torch.zeros(1, columns, device=device))
     except InputError as error:
         raise ConfigError(
             f"the model has {columns} columns with the background; the rule: {error}"
         ) from error
+
+
+def columns_of(predictor: object) -> int | None:
+    """Outputs of the classifier of a torchvision or detectron2 box predictor, where it is an ordinary one."""
+    columns = getattr(getattr(predictor, "cls_score", None), "out_features", None)
+    return columns if isinstance(columns, int) else None

@@ -6,6 +6,8 @@ background first, rules have it last: columns are rolled on the way in and out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +15,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from wildbox.adapters.targets import check_columns, check_labels, object_labels
+from wildbox.adapters.targets import check_columns, check_labels, columns_of, object_labels
 from wildbox.classification.rule import Rule
 from wildbox.detectors.roi_heads import RuleRoIHeads
 from wildbox.errors import ConfigError
@@ -24,9 +26,10 @@ Target = dict[str, Tensor]
 def use_rule(model: FasterRCNN, rule: Rule, *, same_object_iou: float | None = 0.9) -> FasterRCNN:
     """Train and score an existing model by `rule`; its weights stay where they are.
 
-    Works for any model of torchvision's Faster R-CNN, Mask R-CNN and Keypoint R-CNN, pretrained or not, and for the
-    detectors of this package. Images, targets and detections stay as torchvision has them: labels 1..C, the background
-    is 0. With `Softmax()` and one box an object, losses and detections are torchvision's own.
+    Works for any model of torchvision's Faster R-CNN, Mask R-CNN and Keypoint R-CNN, pretrained or not (and for the
+    detectors of this package, where it sets the rule and no more). Images, targets and detections stay as torchvision
+    has them: labels 1..C, the background is 0. With `Softmax()` and one box an object, losses and detections are
+    torchvision's own.
 
     The labels of an object are taught together: `multi_hot` (n, C) of the target where it has one, else the labels of
     all boxes that mark it. Each of them also learns its box. A rule with parameters or buffers (concurrent softmax:
@@ -49,11 +52,11 @@ def use_rule(model: FasterRCNN, rule: Rule, *, same_object_iou: float | None = 0
     >>> use_rule(model, Sigmoid()).roi_heads.rule
     Sigmoid()
     """
-    heads = getattr(model, "roi_heads", None)
-    if not isinstance(heads, RoIHeads) or type(heads) not in (RoIHeads, RuleRoIHeads, RuleHeads):
-        raise ConfigError(f"{type(model).__name__} has no RoIHeads of torchvision; expected a FasterRCNN")
+    heads: Any = getattr(model, "roi_heads", None)
     own = isinstance(heads, RuleRoIHeads)
-    check_columns(rule, getattr(heads.box_predictor, "logits" if own else "cls_score", None))
+    if not (own or isinstance(heads, RuleHeads) or type(heads) is RoIHeads):
+        raise ConfigError(f"{type(model).__name__} has no RoIHeads of torchvision; expected a FasterRCNN")
+    check_columns(rule, model, heads.classes + 1 if own else columns_of(heads.box_predictor))
     if own:
         heads.rule = rule
     else:
@@ -116,7 +119,7 @@ class RuleHeads(RoIHeads):  # type: ignore[misc]
         self, proposals: list[Tensor], targets: list[Target] | None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """As torchvision's, remembered for the losses."""
-        columns = getattr(getattr(self.box_predictor, "cls_score", None), "out_features", None)
+        columns = columns_of(self.box_predictor)
         for target in targets or ():
             if columns is not None:  # before torchvision's indexing meets it, on a GPU without a word
                 check_labels(target["labels"], first=1, last=columns - 1)

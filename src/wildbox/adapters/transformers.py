@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
 
-from wildbox.adapters.targets import first_of_object, object_labels, with_background
+from wildbox.adapters.targets import check_columns, first_of_object, object_labels, with_background
 from wildbox.classification.rule import Rule
 from wildbox.errors import ConfigError, InputError
 
@@ -57,11 +57,7 @@ def use_rule(model: Model, rule: Rule, *, same_object_iou: float | None = 0.9) -
     if kind not in KINDS or not type(model).__name__.endswith("ForObjectDetection"):
         name, kinds = type(model).__name__, ", ".join(KINDS)
         raise ConfigError(f"{name} of type {kind!r}: expected a ...ForObjectDetection model of type {kinds}")
-    columns = config.num_labels + 1
-    try:
-        rule.scores(torch.zeros(1, columns))
-    except InputError as error:
-        raise ConfigError(f'the model has {columns} columns with "no object"; the rule: {error}') from error
+    check_columns(rule, model, config.num_labels + 1)
     model.loss_function = DetrLoss(rule, same_object_iou)  # type: ignore[assignment]
     return model
 

@@ -10,14 +10,22 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildbox.classification.rule import as_computed, membership
+from wildbox.classification.rule import Reduction, Targets, as_computed, membership, reduced
+from wildbox.classification.sigmoid import sigmoid_scores
 from wildbox.errors import ConfigError
 
 
-class Focal(nn.Module):
+def focal_loss(
+    logits: Tensor,
+    targets: Targets,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """-alpha_t (1 - p_t)^gamma log p_t of each foreground class, summed over classes.
 
-    The last column is the background, as in `Sigmoid`. The paper divides by the number of positives instead
+    The last column is the background, as in `sigmoid_loss`. The paper divides by the number of positives instead
     of that of proposals.
 
     Args:
@@ -25,27 +33,44 @@ class Focal(nn.Module):
         gamma: at least 0; 0 gives half the sigmoid's loss where alpha is 0.5.
 
     >>> import torch
-    >>> Focal().loss(torch.zeros(1, 2), torch.tensor([0]))
+    >>> focal_loss(torch.zeros(1, 2), [[0]])
     tensor(0.0433)
+    """
+    _check(alpha, gamma)
+    z = as_computed(logits)
+    y = membership(z, targets)[:, :-1].to(z)
+    towards = z[:, :-1] * (2 * y - 1)  # p_t = sigmoid(towards)
+    easy = (gamma * F.logsigmoid(-towards)).exp()
+    weight = alpha * y + (1 - alpha) * (1 - y)
+    return reduced((weight * easy * -F.logsigmoid(towards)).sum(dim=1), reduction)
+
+
+focal_scores = sigmoid_scores
+
+
+class Focal(nn.Module):
+    """`focal_loss` and the sigmoid's scores as a rule.
+
+    Args:
+        alpha, gamma: as in `focal_loss`.
     """
 
     def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0) -> None:
         super().__init__()
-        if not (0 <= alpha <= 1 and 0 <= gamma < float("inf")):
-            raise ConfigError(f"alpha = {alpha}, gamma = {gamma}: expected alpha in [0, 1], gamma >= 0")
+        _check(alpha, gamma)
         self.alpha, self.gamma = alpha, gamma
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over proposals; arguments as in `Rule.loss`."""
-        z = as_computed(logits)[:, :-1]
-        y = membership(logits, targets)[:, :-1].to(z)
-        towards = z * (2 * y - 1)  # p_t = sigmoid(towards)
-        easy = (self.gamma * F.logsigmoid(-towards)).exp()
-        weight = self.alpha * y + (1 - self.alpha) * (1 - y)
-        return (weight * easy * -F.logsigmoid(towards)).sum() / max(len(z), 1)
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+        """`focal_loss`."""
+        return focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma)
 
     forward = loss
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoid of the foreground columns; 0 for the background."""
-        return F.pad(as_computed(logits)[:, :-1].sigmoid(), (0, 1))
+        """`sigmoid_scores`."""
+        return sigmoid_scores(logits)
+
+
+def _check(alpha: float, gamma: float) -> None:
+    if not (0 <= alpha <= 1 and 0 <= gamma < float("inf")):
+        raise ConfigError(f"alpha = {alpha}, gamma = {gamma}: expected alpha in [0, 1], gamma >= 0")

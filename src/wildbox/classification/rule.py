@@ -6,12 +6,21 @@ z logits (P, K), y labels (P, K), Y the set of labels of one proposal.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
+
+Reduction = Literal["mean", "sum", "none"]
+"""Over the P proposals; "none" leaves (P,)."""
+
+Targets: TypeAlias = Tensor | Sequence[Sequence[int]]
+"""(P, K) multi-hot: bool, or 0 and 1 in any other dtype; (P,) int64, the one label of each; or the list of the
+labels of each."""
 
 
 @runtime_checkable
@@ -21,12 +30,12 @@ class Rule(Protocol):
     The rules of this package are `nn.Module`s, called like any criterion: `rule(logits, targets)` is the loss.
     """
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
         """Mean over the P proposals, a scalar; 0, with a gradient of 0, where there are none.
 
         Args:
-            logits: (P, K) floating; half and bfloat16 are computed in float32.
-            targets: (P, K) multi-hot, at least one label a row, or (P,) int64, the one label of each.
+            logits: (P, K) floating and finite; half and bfloat16 are computed in float32.
+            targets: (P, K) multi-hot, (P,) int64, or a list of lists; at least one label a proposal.
         """
         ...
 
@@ -42,39 +51,127 @@ def as_computed(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def membership(logits: Tensor, targets: Tensor) -> Tensor:
+def membership(logits: Tensor, targets: Targets) -> Tensor:
     """Whether each class is a label of each proposal, (P, K) bool.
 
+    Where torch.compile or torch.export traces, values are not looked at: an error could not be raised there.
+
     Args:
-        logits: (P, K), for the shape.
-        targets: (P, K) bool, or 0 and 1 in any other dtype; or (P,) int64.
+        logits: (P, K).
+        targets: as in `Rule.loss`.
 
     Raises:
         InputError: another shape, a value other than 0 and 1, a label outside the columns, a proposal
-            without a label.
+            without a label, logits that are not finite.
 
-    >>> membership(torch.zeros(2, 3), torch.tensor([2, 0])).long().tolist()
-    [[0, 0, 1], [1, 0, 0]]
+    >>> membership(torch.zeros(2, 3), [[2, 1], [0]]).long().tolist()
+    [[0, 1, 1], [1, 0, 0]]
     """
+    labels = read_targets(logits, targets)
+    if not torch.compiler.is_compiling():
+        check_rows(logits, labels)
+    return as_multi_hot(logits, labels)
+
+
+def read_targets(logits: Tensor, targets: Targets) -> Tensor:
+    """Targets as (P,) int64 or (P, K) bool, their form checked, their rows not: see `check_rows`."""
     rows, columns = logits.shape
+    if not isinstance(targets, Tensor):
+        return _multi_hot_of_lists(targets, rows, columns).to(logits.device)
     if targets.shape == (rows,) and targets.dtype == torch.int64:
-        outside = (targets < 0) | (targets >= columns)
-        if outside.any():
-            row = _first(outside)
-            raise InputError(f"targets: row {row} is {int(targets[row])}, expected 0..{columns - 1}")
-        return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, targets[:, None], True)
+        return targets
     if targets.shape != logits.shape:
         raise InputError(
-            f"targets: expected ({rows}, {columns}) multi-hot or ({rows},) int64, "
+            f"targets: expected ({rows}, {columns}) multi-hot, ({rows},) int64 or a list of {rows} lists, "
             f"got {tuple(targets.shape)} {targets.dtype}"
         )
     members = targets.bool()
-    if targets.dtype != torch.bool and (strange := (targets != members).any(dim=1)).any():
-        raise InputError(f"targets: row {_first(strange)} has values other than 0 and 1")
-    if (empty := ~members.any(dim=1)).any():
+    if targets.dtype != torch.bool and not torch.compiler.is_compiling():
+        strange = targets != members
+        if strange.any():
+            raise InputError(f"targets: row {_first(strange.any(dim=1))} has values other than 0 and 1")
+    return members
+
+
+def as_multi_hot(logits: Tensor, labels: Tensor) -> Tensor:
+    """What `read_targets` gives, as (P, K) bool."""
+    if labels.ndim == 2:
+        return labels
+    return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels[:, None], True)
+
+
+def check_rows(logits: Tensor, labels: Tensor) -> None:
+    """`InputError` names the first row without a label, with one outside, or with logits that are not finite."""
+    columns = logits.shape[1]
+    if labels.ndim == 1:
+        outside = (labels < 0) | (labels >= columns)
+        if outside.any():
+            row = _first(outside)
+            raise InputError(f"targets: row {row} is {int(labels[row])}, expected 0..{columns - 1}")
+    elif (empty := ~labels.any(dim=1)).any():
         raise InputError(
             f"targets: row {_first(empty)} has no label; a background proposal has the background's"
         )
+    check_finite(logits)
+
+
+def check_finite(logits: Tensor) -> None:
+    """`InputError` names the first logit that is NaN or infinite."""
+    strange = ~torch.isfinite(logits)
+    if strange.any():
+        row, column = strange.nonzero()[0].tolist()
+        raise InputError(
+            f"logits: row {row} is {float(logits[row, column])} in column {column}, expected a finite number"
+        )
+
+
+def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Losses (P,) as `reduction` says; the mean of none is 0."""
+    check_reduction(reduction)
+    if reduction == "none":
+        return losses
+    return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
+
+
+def check_reduction(reduction: Reduction) -> None:
+    """`ConfigError` where it is none of the three."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f"reduction = {reduction!r}: expected mean, sum or none")
+
+
+def check_foreground(logits: Tensor, values: Tensor, name: str) -> None:
+    """`InputError` where `values` is not (C,), one for each column but the last."""
+    classes = as_computed(logits).shape[1] - 1
+    if values.shape != (classes,):
+        raise InputError(
+            f"{name}: expected ({classes},) for logits {tuple(logits.shape)} with the background last, "
+            f"got {tuple(values.shape)}"
+        )
+
+
+def check_frequencies(frequencies: Tensor | ArrayLike) -> Tensor:
+    """Shares of images (C,) as float32; `InputError` where one is not in [0, 1]."""
+    shares = torch.as_tensor(frequencies).detach().float()
+    if shares.ndim != 1 or not len(shares):
+        raise InputError(f"frequencies: expected (C,), got {tuple(shares.shape)}")
+    strange = ~((shares >= 0) & (shares <= 1))
+    if strange.any():
+        i = _first(strange)
+        raise InputError(f"frequencies[{i}] is {float(shares[i]):.6g}, expected a share of images, 0 to 1")
+    return shares
+
+
+def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: int) -> Tensor:
+    if len(targets) != rows:
+        raise InputError(f"targets: {len(targets)} lists of labels for {rows} rows of logits")
+    members = torch.zeros(rows, columns, dtype=torch.bool)
+    for row, labels in enumerate(targets):
+        wrong = [i for i in labels if not 0 <= i < columns]
+        if wrong:
+            raise InputError(f"targets: row {row} has label {wrong[0]}, expected 0..{columns - 1}")
+    counts = torch.tensor([len(labels) for labels in targets], dtype=torch.int64)
+    flat = torch.tensor([int(i) for labels in targets for i in labels], dtype=torch.int64)
+    members[torch.repeat_interleave(torch.arange(rows), counts), flat] = True
     return members
 
 

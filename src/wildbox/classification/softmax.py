@@ -5,26 +5,38 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildbox.classification.rule import as_computed, membership
+from wildbox.classification.rule import Reduction, Targets, as_computed, membership, reduced
+
+
+def softmax_loss(logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
+    """Cross-entropy against 1 / |Y| for each label of Y; with one label a proposal, the ordinary one.
+
+    Args and errors as in `Rule.loss`.
+
+    >>> import torch
+    >>> softmax_loss(torch.zeros(1, 4), [[0, 1]])
+    tensor(1.3863)
+    """
+    z = as_computed(logits)
+    members = membership(z, targets).to(z)
+    share = members / members.sum(dim=1, keepdim=True)
+    return reduced(F.cross_entropy(z, share, reduction="none"), reduction)
+
+
+def softmax_scores(logits: Tensor) -> Tensor:
+    """Softmax over the K columns, (P, K)."""
+    return as_computed(logits).softmax(dim=1)
 
 
 class Softmax(nn.Module):
-    """Cross-entropy against 1 / |Y| for each label of Y; with one label a proposal, the ordinary one.
+    """`softmax_loss` and `softmax_scores` as a rule."""
 
-    >>> import torch
-    >>> Softmax().loss(torch.zeros(1, 4), torch.tensor([[1, 1, 0, 0]]))
-    tensor(1.3863)
-    """
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over proposals; arguments as in `Rule.loss`."""
-        z = as_computed(logits)
-        members = membership(z, targets).to(z)
-        share = members / members.sum(dim=1, keepdim=True)
-        return F.cross_entropy(z, share, reduction="sum") / max(len(z), 1)
+    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+        """`softmax_loss`."""
+        return softmax_loss(logits, targets)
 
     forward = loss
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Softmax over the K columns."""
-        return as_computed(logits).softmax(dim=1)
+        """`softmax_scores`."""
+        return softmax_scores(logits)

@@ -1,23 +1,38 @@
-"""Annotations and a folder of images as a torch dataset of a detector."""
+"""Annotations and a folder of images as a torch dataset of a detector.
+
+Letters: B images, n boxes of an image, m group-of boxes that are ignored, C classes.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import simplejpeg
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from wildbox.annotations import Annotations
+from wildbox.detectors.augmentation import Augmentation
 from wildbox.errors import InputError
 from wildbox.labels.objects import ObjectLabels
 from wildbox.vocabulary import Vocabulary
 
 Sample = tuple[Tensor, dict[str, Tensor]]
+Draw = tuple[int, int]
+"""Index of an image, and the number of the draw that chose it."""
+JPEG = bytes([0xFF, 0xD8, 0xFF])
+"""How JPEG files begin."""
+INKS = ("CMYK", "YCCK")
+TRIALS = 10
+"""Images in a row that may fail to open before it is taken for more than single damaged files."""
 
 
 def image_path(annotations: Annotations, index: int, folder: Path) -> Path:
@@ -26,54 +41,170 @@ def image_path(annotations: Annotations, index: int, folder: Path) -> Path:
 
 
 def load_image(path: str | Path) -> Tensor:
-    """A decoded image, (3, H, W) uint8. `InputError` with the file where it does not open."""
+    """A decoded image, (3, H, W) uint8. `InputError` with the file where it does not open.
+
+    JPEG files go through libjpeg-turbo by way of simplejpeg, in two thirds of Pillow's time and to the same pixels
+    (`benchmarks/decoding.py`); all others, and what that refuses, through Pillow.
+    """
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
+        content = Path(path).read_bytes()
+        pixels = _decoded_jpeg(content)
+        if pixels is None:
+            with Image.open(io.BytesIO(content)) as image:
+                pixels = np.array(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         reason = "no such file" if not Path(path).exists() else f"{error}, expected a picture"
         raise InputError(f"the image does not open: {reason}", path=path) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def _decoded_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+    """(H, W, 3); None for what is no JPEG file, is damaged, or has inks (of which Pillow makes other colours)."""
+    if not content.startswith(JPEG):
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+        if space in INKS or height * width > (Image.MAX_IMAGE_PIXELS or np.inf):
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    return pixels
+
+
 class DetectionDataset(Dataset[Sample]):
-    """Image i -> (pixels (3, H, W) float in [0, 1], target).
+    """Image i -> (pixels (3, H, W), target). Asked for a `Draw`, it changes the image as that draw's number says.
 
     The target's tensors: `boxes` (n, 4) x1 y1 x2 y2 in pixels, `labels` (n,) each box's own label,
     `multi_hot` (n, C) bool: what the rule is taught, the labels of the box's object (`objects` given) or its
     own label alone (`objects=None`, the baseline), `image` () the index. Boxes without area are left out:
-    they match no proposal. Group-of boxes are kept like the others.
+    they match no proposal.
+
+    Args:
+        folder: of the images.
+        group_of: "train" keeps group-of boxes like the others; "ignore" moves them to `ignored` (m, 4), where
+            proposals are no background.
+        augmentation: how images are changed; seeded by `seed` and the draw's number, or where an image is asked
+            for by its index alone, by torch's generator.
+        replace_corrupt: where an image does not open, the next one that does is given instead, and
+            `corrupt` (k,) holds the indices of those that did not. Otherwise that is an error.
+        as_bytes: pixels are uint8, which detectors take too and is a quarter of the memory to move; else float
+            in [0, 1].
+    Raises:
+        InputError: from reading, an image that does not open.
     """
 
-    def __init__(self, annotations: Annotations, folder: str | Path, *, objects: ObjectLabels | None) -> None:
+    def __init__(
+        self,
+        annotations: Annotations,
+        folder: str | Path,
+        *,
+        objects: ObjectLabels | None,
+        group_of: Literal["train", "ignore"] = "train",
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        replace_corrupt: bool = False,
+        as_bytes: bool = False,
+    ) -> None:
         self.annotations = annotations
         self.folder = Path(folder)
         self.objects = objects
+        self.ignore_groups = group_of == "ignore"
+        self.augmentation, self.seed = augmentation, seed
+        self.replace_corrupt, self.as_bytes = replace_corrupt, as_bytes
+        self.in_hand: Tensor | None = None
+        """(workers,) the image that each loading process works on, in shared memory, where somebody wants to know."""
 
     def __len__(self) -> int:
         return len(self.annotations.image_ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return image_path(self.annotations, index, self.folder)
+
+    def __getitem__(self, draw: int | Draw) -> Sample:
+        index, number = draw if isinstance(draw, tuple) else (int(draw), None)
+        worker = get_worker_info()
+        if self.in_hand is not None and worker is not None:
+            self.in_hand[worker.id] = index
+        try:
+            return self._sample(index, None if number is None else (self.seed, number))
+        except InputError:
+            raise
+        except Exception as error:
+            error.add_note(f"with image {self.path(index)}")
+            raise
+
+    def _sample(self, index: int, seed: tuple[int, int] | None) -> Sample:
+        pixels, index, corrupt = self._pixels(index)
+        boxes, rows = self._boxes(index, pixels)
+        if self.augmentation is not None:
+            pixels, boxes, kept = self.augmentation(pixels, boxes, seed=seed)
+            rows = rows[kept.numpy()]
+        boxes = boxes.float()
+        solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+        boxes, rows = boxes[solid], rows[solid.numpy()]
+        target = self._target(boxes, rows) | {"image": torch.tensor(index)}
+        if self.replace_corrupt:
+            target["corrupt"] = torch.tensor(corrupt, dtype=torch.int64)
+        return (pixels if self.as_bytes else pixels.float() / 255), target
+
+    def _pixels(self, index: int) -> tuple[Tensor, int, list[int]]:
+        """Pixels of the image or of one instead, the index of that, and of those that did not open."""
+        corrupt: list[int] = []
+        while True:
+            try:
+                return load_image(self.path(index)), index, corrupt
+            except InputError as error:
+                corrupt.append(index)
+                if not self.replace_corrupt:
+                    raise
+                if len(corrupt) == min(TRIALS, len(self)):
+                    raise InputError(f"{error}; nor do the {len(corrupt) - 1} before it") from error
+                index = (index + 1) % len(self)
+
+    def _boxes(self, index: int, pixels: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Boxes (n, 4) float64 in pixels, and their rows of the table."""
         table = self.annotations
-        pixels = load_image(image_path(table, index, self.folder))
+        rows = np.arange(table.offsets[index], table.offsets[index + 1])
         height, width = pixels.shape[1:]
-        first, last = table.offsets[index], table.offsets[index + 1]
         scale = torch.tensor([width, height]) / torch.from_numpy(table.sizes[index].copy())
-        boxes = (torch.from_numpy(table.boxes[first:last].copy()) * scale.repeat(2)).float()
-        labels = torch.from_numpy(table.label[first:last].copy())
+        return torch.from_numpy(table.boxes[rows]) * scale.repeat(2), rows
+
+    def _target(self, boxes: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
+        table, ignored = self.annotations, {}
+        if self.ignore_groups:
+            group = torch.from_numpy(table.is_group_of[rows])
+            ignored = {"ignored": boxes[group]} if group.any() else {}
+            boxes, rows = boxes[~group], rows[~group.numpy()]
+        labels = torch.from_numpy(table.label[rows])
         classes = len(table.vocabulary)
         if self.objects is None:
             multi_hot = torch.nn.functional.one_hot(labels, classes).bool()
         else:
-            multi_hot = torch.from_numpy(self.objects.multi_hot(range(first, last), classes))
-        solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
-        target = {
-            "boxes": boxes[solid],
-            "labels": labels[solid],
-            "multi_hot": multi_hot[solid],
-            "image": torch.tensor(index),
-        }
-        return pixels.float() / 255, target
+            multi_hot = torch.from_numpy(self.objects.multi_hot(rows, classes))
+        return {"boxes": boxes, "labels": labels, "multi_hot": multi_hot} | ignored
+
+
+def check_files(annotations: Annotations, folder: str | Path) -> None:
+    """See that every image has its file, without opening any; images without boxes count too.
+
+    Raises:
+        InputError: the folder is absent, or files are; it says how many, and names the first ones.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("no such folder of images", path=folder)
+    paths = [image_path(annotations, index, folder) for index in range(len(annotations.image_ids))]
+    folders = {path.parent for path in paths}
+    present = {place: set(os.listdir(place)) for place in folders if place.is_dir()}
+    absent = [path for path in paths if path.name not in present.get(path.parent, ())]
+    if absent:
+        names = ", ".join(str(path.relative_to(folder)) for path in absent[:3])
+        more = ", ..." if len(absent) > 3 else ""
+        raise InputError(
+            f"{len(absent)} of {len(paths)} annotated images are not there: {names}{more}", path=folder
+        )
 
 
 def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> Annotations:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
+from wildbox.detectors.augmentation import mirrored
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.roi_heads import Candidates, Scoring
 from wildbox.errors import ConfigError
@@ -56,12 +57,7 @@ def _seen(model: Detector, images: list[Tensor], view: View) -> list[Candidates]
     if not view.flipped:
         return model.candidates(images, transform=transform)
     found = model.candidates([image.flip(-1) for image in images], transform=transform)
-    return [Candidates(_mirrored(c.boxes, c.frame[1]), c.logits, c.frame) for c in found]
-
-
-def _mirrored(boxes: Tensor, width: int) -> Tensor:
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+    return [Candidates(mirrored(c.boxes, c.frame[1]), c.logits, c.frame) for c in found]
 
 
 def _moved(found: Candidates, frame: tuple[int, int]) -> Candidates:
@@ -89,7 +85,7 @@ def predict(
     """Detections of every image by every scoring rule; the network runs once a view.
 
     What several views find is put together before the suppression of each class. Which images share a batch does
-    not matter. An image that did not open (`DetectionDataset(replace_unreadable=True)`) has no detections.
+    not matter. An image that did not open (`DetectionDataset(replace_corrupt=True)`) has no detections.
 
     Args:
         model: put into eval mode, its device is used.
@@ -108,7 +104,7 @@ def predict(
     for pixels, targets in batches:
         proposed = propose(model, [image.to(device) for image in pixels], shown=shown)
         for found, target in zip(proposed, targets, strict=True):
-            if len(target.get("unreadable", ())):
+            if len(target.get("corrupt", ())):
                 continue
             index = int(target["image"])
             size = torch.from_numpy(images.sizes[index].copy())

@@ -11,8 +11,9 @@ from wildbox.ensembling.pooling import on_same_images
 from wildbox.ensembling.weights import class_weights
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation import EvaluationResult
-from wildbox.formats.files import TEXT, read_table
+from wildbox.formats.csv_rows import TEXT
 from wildbox.formats.storage import read_detections
+from wildbox.formats.table import read_table
 from wildbox.vocabulary import Vocabulary
 
 

@@ -133,9 +133,7 @@ def bootstrap(
 
     parts = in_chunks(some, samples, rows=samples * (len(events[1]) + len(events[4])))
     values = np.array([row for part in parts for row in part])
-    return Bootstrap(
-        run(np.ones(images, np.uint8)), values, (seed, samples, ids)
-    )
+    return Bootstrap(run(np.ones(images, np.uint8)), values, (seed, samples, ids))
 
 
 def _weights(images: int, seed: int, sample: int) -> Weights:

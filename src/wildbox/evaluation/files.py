@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wildbox.annotations import Annotations, expand
+from wildbox.annotations import Annotations, Floats, expand
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError
+from wildbox.evaluation.average_precision import best_f1
 from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis
+from wildbox.evaluation.curves import curves
+from wildbox.evaluation.error_kinds import ErrorKinds, error_kinds
 from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.evaluation.streaming import evaluate_parts
@@ -55,6 +58,34 @@ def evaluate_files(
         return protocol.result(protocol.match(found, truth), has_image_labels=len(truth.image_labels) > 0)
     parts = found if upward is None else (expand_detections(part, upward) for part in found)
     return evaluate_parts(parts, truth, protocol=protocol, hierarchy=hierarchy)
+
+
+def errors_in_files(
+    path: str | Path,
+    truth: Annotations,
+    *,
+    protocol: Protocol,
+    hierarchy: Hierarchy | None = None,
+    min_score: float | None = None,
+) -> ErrorKinds:
+    """As `error_kinds`, of detections in files, all of them together in memory.
+
+    Args:
+        hierarchy: the truth is first expanded by it.
+        min_score: of detections that are looked at; default: of each class that of its best F1.
+    """
+    found = read_detections(
+        path,
+        vocabulary=truth.vocabulary,
+        image_ids=truth.image_ids,
+        more_images=protocol.absorbing,
+        relative=bool((truth.sizes == 1).all()),
+    )
+    truth = truth if hierarchy is None else expand(truth, hierarchy)
+    least: float | Floats = 0.0 if min_score is None else min_score
+    if min_score is None:
+        least = best_f1(curves(protocol.match(found, truth)))[1]
+    return error_kinds(found, truth, protocol=protocol, min_score=least)
 
 
 def evaluate_coco_files(path: str | Path, truth: CocoTruth, *, lvis: bool = False) -> EvaluationResult:

@@ -18,6 +18,10 @@ def protocol_named(
     """
     given = {"group_of_weight": group_of_weight, "verified_only": verified_only}
     settings = {key: value for key, value in given.items() if value is not None}
+    if name in ("coco", "lvis"):
+        raise ConfigError(
+            f"protocol {name} is evaluated as a whole, elsewhere: it tells of no single matches"
+        )
     if name in ("voc", "voc-11-point"):
         if settings:
             raise ConfigError(

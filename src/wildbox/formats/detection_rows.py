@@ -15,7 +15,10 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.files import CORNERS, NUMBER, TEXT, read_json, read_table
+from wildbox.formats.csv_rows import NUMBER, TEXT
+from wildbox.formats.files import read_json
+from wildbox.formats.labelled_rows import CORNERS
+from wildbox.formats.table import read_table
 
 IDS = {"ImageID": TEXT, "LabelName": TEXT}
 ROW = IDS | dict.fromkeys(("Score", *CORNERS), NUMBER)

@@ -1,30 +1,28 @@
-"""CSV and JSON files with the place of what is wrong in them, and files that appear whole or not at all.
-
-A table that was read has a column `line`: the 1-based line of each row, the header being line 1; it assumes
-that no field holds a line break.
-"""
+"""Files that may be compressed, JSON with the line of what is wrong, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
-import math
 import os
+import sys
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
+from typing import BinaryIO, cast
 
 from wildbox.errors import InputError, InputWarning
 
-TEXT: pl.DataType = pl.String()
-NUMBER: pl.DataType = pl.Float64()
-CORNERS = ("XMin", "YMin", "XMax", "YMax")
-"""Columns of a box, in the order of the tables."""
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+"""What files of these kinds begin with (RFC 1952, RFC 8878)."""
 
 
 @contextmanager
@@ -48,15 +46,47 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def open_file(path: str | Path) -> Iterator[BinaryIO]:
+    """The bytes of a file; one that begins as gzip or Zstandard does is read decompressed, whatever its name.
+
+    Raises:
+        InputError: here, or where the block reads on: no such file, or a compressed one that is damaged or cut
+            short.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "a.txt.gz"
+    >>> _ = file.write_bytes(gzip.compress(b"text"))
+    >>> with open_file(file) as stream:
+    ...     stream.read()
+    b'text'
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.peek(4)
+            if head.startswith(GZIP):
+                with gzip.open(stream) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            elif head.startswith(ZSTANDARD):
+                with zstd.open(stream) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            else:
+                yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+        raise InputError(f"the compressed file is damaged or cut short: {error}", path=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
+
+
 def read_text(path: str | Path) -> str:
     """Text of a UTF-8 file (a byte order mark is dropped); `InputError` where there is none."""
+    with open_file(path) as stream:
+        data = stream.read()
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError("not UTF-8 text", path=path, line=line) from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
     if not text.strip():
         raise InputError("the file is empty", path=path)
     return text
@@ -71,6 +101,8 @@ def read_json(path: str | Path) -> object:
         raise InputError(message, path=path, line=error.lineno) from error
     except RecursionError as error:
         raise InputError("JSON nested too deeply", path=path) from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise InputError(f"malformed JSON: {error}", path=path) from error
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -85,109 +117,6 @@ def write_json(value: object, path: str | Path) -> None:
     """Write a value as JSON."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_table(
-    path: str | Path, columns: Mapping[str, pl.DataType], *, optional: Sequence[str] = ()
-) -> pl.DataFrame:
-    """Some columns of a CSV file, with `line` before them. Lines without any value are left out.
-
-    Args:
-        columns: name -> `TEXT` or `NUMBER`; the file may have others.
-        optional: those of `columns` that the file may lack; the table then lacks them too.
-    Raises:
-        InputError: no such file, an empty file, a missing column, a number that is none.
-    """
-    found = _header(path)
-    missing = [name for name in columns if name not in found and name not in optional]
-    if missing:
-        raise InputError(
-            f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, found))}",
-            path=path,
-            line=1,
-        )
-    wanted = {name: dtype for name, dtype in columns.items() if name in found}
-    try:
-        table = pl.read_csv(path, columns=list(wanted), schema_overrides=wanted)
-    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError) as error:
-        _explain(path, wanted, columns=len(found))
-        raise InputError(f"not a CSV table: {str(error).splitlines()[0]}", path=path) from error
-    table = table.select(*wanted).with_columns(pl.col(TEXT).replace("", None))
-    return table.with_row_index("line", offset=2).filter(~pl.all_horizontal(pl.col(*wanted).is_null()))
-
-
-def _header(path: str | Path) -> list[str]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream), [])
-    except (OSError, UnicodeDecodeError):
-        header = []
-    if not any(header):
-        read_text(path)
-        raise InputError("the first line is empty; expected the names of the columns", path=path, line=1)
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"column {twice!r} stands twice", path=path, line=1)
-    return header
-
-
-def _explain(path: str | Path, wanted: Mapping[str, pl.DataType], *, columns: int) -> None:
-    """Find, slowly, the line that the fast reader refused, and raise the error that names it."""
-    for line, row in enumerate(csv.reader(read_text(path).splitlines()), start=1):
-        if line == 1:
-            numbers = [(i, name) for i, name in enumerate(row) if wanted.get(name) == NUMBER]
-            continue
-        if len(row) > columns:
-            raise InputError(f"{len(row)} fields, expected {columns}", path=path, line=line)
-        for i, name in numbers:
-            if i < len(row) and row[i] and not _is_number(row[i]):
-                raise InputError(f"{name} is {row[i]!r}, expected a number", path=path, line=line)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return not math.isnan(float(text)) and "_" not in text
-    except ValueError:
-        return False
-
-
-def refuse(table: pl.DataFrame, bad: pl.Expr, expected: str, *, value: str, path: str | Path) -> None:
-    """Raise for the first row where `bad` holds: "`value` is ..., expected ...".
-
-    Args:
-        value: the column whose value the error tells.
-    """
-    first = table.filter(bad).head(1)
-    if len(first):
-        given = first[value].item()
-        told = "empty" if given is None else repr(given)
-        raise InputError(f"{value} is {told}, expected {expected}", path=path, line=first["line"].item())
-
-
-def coded(
-    rows: pl.DataFrame, classes: Sequence[str], images: Sequence[str], *, path: str | Path
-) -> pl.DataFrame:
-    """ImageID and LabelName replaced by `image` and `label`, their indices; an error where one is unknown."""
-    if len(set(images)) != len(images):
-        raise InputError("an image id stands twice in image_ids")
-    found = rows.with_columns(
-        image=pl.col("ImageID").cast(pl.Enum(images), strict=False).to_physical(),
-        label=pl.col("LabelName").cast(pl.Enum(classes), strict=False).to_physical(),
-    )
-    refuse(found, pl.col("image").is_null(), f"one of {len(images):,} images", value="ImageID", path=path)
-    expected = f"one of {len(classes):,} classes, such as {', '.join(classes[:3])}"
-    refuse(found, pl.col("label").is_null(), expected, value="LabelName", path=path)
-    return found.drop("ImageID", "LabelName")
-
-
-def integers(column: pl.Series) -> NDArray[np.int64]:
-    """A column of indices as numpy has it."""
-    return column.cast(pl.Int64).to_numpy()
-
-
-def texts(ids: Sequence[str], index: NDArray[np.int64]) -> pl.Series:
-    """The id of each index."""
-    return pl.Series(np.array(ids, object)[index], dtype=TEXT)
 
 
 def tell(counts: Mapping[str, int], *, path: str | Path, stacklevel: int = 3) -> None:

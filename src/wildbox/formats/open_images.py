@@ -7,28 +7,25 @@ Source: https://storage.googleapis.com/openimages/web/download_v7.html
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations, ImageLabels
 from wildbox.errors import HierarchyError, InputError, VocabularyError
-from wildbox.formats.files import (
+from wildbox.formats.csv_rows import NUMBER, Check
+from wildbox.formats.files import read_json, read_text, tell, whole_file, write_json
+from wildbox.formats.labelled_rows import (
     CORNERS,
-    NUMBER,
-    TEXT,
-    coded,
-    integers,
-    read_json,
-    read_table,
-    read_text,
-    refuse,
-    tell,
+    LABELLED,
+    LabelledRows,
+    corners,
+    number_images,
+    read_labelled_rows,
     texts,
-    whole_file,
-    write_json,
 )
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -36,6 +33,25 @@ TOLERANCE = 1e-6
 """A relative coordinate this little outside [0, 1] is rounding, and clipped."""
 ROOT = "/m/0bl9f"
 """Open Images' name of the root of its hierarchy, "Entity", which is no class."""
+
+
+BARE = pl.all_horizontal(pl.col("LabelName", *CORNERS).is_null())
+"""A row that names an image and nothing else."""
+
+
+def _box_checks() -> Iterator[Check]:
+    yield Check(LABELLED.bad & ~BARE, LABELLED.columns, LABELLED.expected)
+    for name in CORNERS:
+        inside = pl.col(name).is_between(-TOLERANCE, 1 + TOLERANCE) & pl.col(name).is_not_nan()
+        yield Check(~inside.fill_null(False) & ~BARE, (name,), "a number in [0, 1]")
+    for axis in "XY":
+        low, high = f"{axis}Min", f"{axis}Max"
+        yield Check(pl.col(low) > pl.col(high), (low, high), f"{low} <= {high}")
+    flag = pl.col("IsGroupOf").is_in([0.0, 1.0, -1.0]).fill_null(False)
+    yield Check(~flag & ~BARE, ("IsGroupOf",), "0, 1 or -1 (not known)")
+
+
+BOX_CHECKS = tuple(_box_checks())
 
 
 def read_classes(path: str | Path) -> Vocabulary:
@@ -143,23 +159,28 @@ def read_open_images(
     image_labels: str | Path | None = None,
     image_ids: Sequence[str] | None = None,
 ) -> Annotations:
-    """Boxes, and verified image labels, of Open Images CSV files.
+    """Boxes, and verified image labels, of Open Images CSV files, as they are or compressed (gzip, Zstandard).
 
     Coordinates are relative to the image, so `sizes` is (1, 1). Columns ImageID, LabelName, XMin, XMax,
     YMin, YMax are needed; IsGroupOf (1: a group, 0: none, -1: not known, taken as none) may be missing;
-    others are not read.
+    others are not read. Rows may stand in any order; where those of an image stand together, as published, reading
+    is fastest. Rows that repeat an earlier one are kept: the audit counts them.
 
     Args:
-        classes: file or vocabulary; a class outside it is an error. Default: the ids that occur, sorted.
-        image_labels: file with ImageID, LabelName, Confidence (1: there, 0: absent).
+        classes: file or vocabulary; a class outside it is an error. A file of which no LabelName is a class id
+            holds display names. Default: what occurs in LabelName, sorted.
+        image_labels: file with ImageID, LabelName, Confidence: 1 (there) or 0 (absent), as people verified it;
+            what is between is a machine's guess and left out.
         image_ids: the images, in order; another image is an error. Default: as they first appear, in the
             boxes and then in the image labels.
     Raises:
-        InputError: with file and line: a missing column, a missing or unknown value, a turned box, a
-            coordinate outside [0, 1] by more than 1e-6 (less is clipped), a file without rows of boxes.
+        InputError: with file and line: a missing column, a missing or unknown value, a display name of several
+            classes, a turned box, a coordinate outside [0, 1] by more than 1e-6 (less is clipped), a row with
+            more or fewer fields than the header; a file without rows of boxes.
     Warns:
-        InputWarning: counts what is kept as it is: rows that repeat an earlier one, boxes without area, rows
-            with nothing but an ImageID, which name an image without boxes; image labels without rows.
+        InputWarning: counts boxes without area and rows with nothing but an ImageID, which name an image without
+            boxes, both kept; image labels that a machine generated; says where image labels have no rows and
+            where the last line of a file has no line break.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "boxes.csv"
@@ -167,89 +188,72 @@ def read_open_images(
     >>> read_open_images(file).boxes.tolist()
     [[0.0, 0.0, 1.0, 0.5]]
     """
-    numbers = {"XMin": NUMBER, "XMax": NUMBER, "YMin": NUMBER, "YMax": NUMBER, "IsGroupOf": NUMBER}
-    rows = read_table(boxes, {"ImageID": TEXT, "LabelName": TEXT, **numbers}, optional=["IsGroupOf"])
-    if not len(rows):
-        raise InputError("no rows below the header", path=boxes)
-    refuse(rows, pl.col("ImageID").is_null(), "the id of an image", value="ImageID", path=boxes)
-    named = rows["ImageID"].unique(maintain_order=True)
-    bare = rows.select(pl.all_horizontal(pl.col("LabelName", *CORNERS).is_null())).to_series()
-    rows = rows.filter(~bare)
-    _check_boxes(rows, path=boxes)
-    verified = _read_image_labels(image_labels) if image_labels is not None else None
-    labels = rows["LabelName"] if verified is None else pl.concat([rows["LabelName"], verified["LabelName"]])
-    if verified is not None:
-        named = pl.concat([named, verified["ImageID"]]).unique(maintain_order=True)
-    vocabulary = _vocabulary(classes, labels)
-    images = tuple(named.to_list() if image_ids is None else image_ids)
-    rows = coded(rows, vocabulary.ids, images, path=boxes)
-    _tell_kept(rows, bare=int(bare.sum()), path=boxes)
-    if verified is not None and image_labels is not None:
-        tell({"no rows below the header": int(not len(verified))}, path=image_labels)
+    files = [_read_boxes(boxes)]
+    if image_labels is not None:
+        files.append(_read_image_labels(image_labels))
+    vocabulary = _vocabulary(classes, files)
+    images, image = number_images(files, image_ids)
+    label = [file.labels(vocabulary) for file in files]
+    box, is_group_of = files[0].values
+    verified = ImageLabels()
+    if image_labels is not None:
+        verified = ImageLabels(image[1], label[1], files[1].values[0])
+    del files
     return Annotations(
         vocabulary,
         images,
-        image=integers(rows["image"]),
-        boxes=rows.select(pl.col(*CORNERS).clip(0.0, 1.0)).to_numpy(),
-        label=integers(rows["label"]),
-        is_group_of=(rows["IsGroupOf"] == 1).to_numpy() if "IsGroupOf" in rows.columns else None,  # type: ignore[arg-type]
-        image_labels=_image_labels(verified, vocabulary.ids, images, path=image_labels),
+        image=image[0],
+        boxes=box,
+        label=label[0],
+        is_group_of=is_group_of,
+        image_labels=verified,
     )
 
 
-def _check_boxes(rows: pl.DataFrame, *, path: str | Path) -> None:
-    refuse(rows, pl.col("LabelName").is_null(), "the id of a class", value="LabelName", path=path)
-    for name in CORNERS:
-        number = pl.col(name)
-        inside = number.is_between(-TOLERANCE, 1 + TOLERANCE) & number.is_not_nan()
-        refuse(rows, ~inside.fill_null(False), "a number in [0, 1]", value=name, path=path)
-    for axis in "XY":
-        expected = f"{axis}Min <= {axis}Max"
-        first = rows.filter(pl.col(f"{axis}Min") > pl.col(f"{axis}Max")).head(1)
-        if len(first):
-            low, high = first[f"{axis}Min"].item(), first[f"{axis}Max"].item()
-            message = f"{axis}Min is {low} and {axis}Max {high}, expected {expected}"
-            raise InputError(message, path=path, line=first["line"].item())
-    if "IsGroupOf" in rows.columns:
-        known = pl.col("IsGroupOf").is_in([0.0, 1.0, -1.0]).fill_null(False)
-        refuse(rows, ~known, "0, 1 or -1 (not known)", value="IsGroupOf", path=path)
-
-
-def _tell_kept(rows: pl.DataFrame, *, bare: int, path: str | Path) -> None:
-    without_area = rows.filter((pl.col("XMin") == pl.col("XMax")) | (pl.col("YMin") == pl.col("YMax")))
-    tell(
-        {
-            "{n} rows repeat an earlier row; they are kept": len(rows) - rows.drop("line").n_unique(),
-            "{n} boxes have no area; they are kept": len(without_area),
-            "{n} rows hold nothing but an ImageID; they are taken as images without boxes": bare,
-        },
-        path=path,
-        stacklevel=4,
-    )
-
-
-def _read_image_labels(path: str | Path) -> pl.DataFrame:
-    rows = read_table(path, {"ImageID": TEXT, "LabelName": TEXT, "Confidence": NUMBER})
-    refuse(rows, pl.col("ImageID").is_null(), "the id of an image", value="ImageID", path=path)
-    refuse(rows, pl.col("LabelName").is_null(), "the id of a class", value="LabelName", path=path)
-    verified = pl.col("Confidence").is_in([0.0, 1.0]).fill_null(False)
-    refuse(rows, ~verified, "1 (there) or 0 (absent), as people verified it", value="Confidence", path=path)
+def _read_boxes(path: str | Path) -> LabelledRows:
+    columns = {**dict.fromkeys(CORNERS, NUMBER), "IsGroupOf": NUMBER}
+    rows = read_labelled_rows(path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS)
+    if not len(rows.runs):
+        raise InputError("no rows below the header", path=path)
+    box = rows.values[0]
+    flat = (box[:, 0] == box[:, 2]) | (box[:, 1] == box[:, 3])
+    bare = "{n} rows hold nothing but an ImageID; they are taken as images without boxes"
+    counts = {"{n} boxes have no area; they are kept": int(flat.sum()), bare: rows.without_label}
+    tell(counts, path=path, stacklevel=4)
     return rows
 
 
-def _image_labels(
-    rows: pl.DataFrame | None, classes: Sequence[str], images: Sequence[str], *, path: str | Path | None
-) -> ImageLabels:
-    if rows is None or path is None:
-        return ImageLabels()
-    rows = coded(rows, classes, images, path=path)
-    return ImageLabels(integers(rows["image"]), integers(rows["label"]), (rows["Confidence"] == 1).to_numpy())
+def _boxes(table: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    boxes = corners(table)
+    is_group_of = np.zeros(len(table), bool)
+    if "IsGroupOf" in table.columns:
+        is_group_of = (table["IsGroupOf"] == 1).to_numpy()
+    return np.clip(boxes, 0.0, 1.0, out=boxes), is_group_of
 
 
-def _vocabulary(classes: str | Path | Vocabulary | None, labels: pl.Series) -> Vocabulary:
+def _read_image_labels(path: str | Path) -> LabelledRows:
+    confidence = pl.col("Confidence")
+    known = confidence.is_between(0, 1) & confidence.is_not_nan()
+    expected = "1 (there) or 0 (absent), or between the two for a machine's guess"
+    rows = read_labelled_rows(
+        path,
+        {"Confidence": NUMBER},
+        lambda table: ((table["Confidence"] == 1).to_numpy(),),
+        checks=(LABELLED, Check(~known.fill_null(False), ("Confidence",), expected)),
+        leave_out=(confidence > 0) & (confidence < 1),
+    )
+    guessed = "{n} image labels are a machine's (Confidence between 0 and 1), not verified; they are left out"
+    empty = not len(rows) and not rows.left_out
+    tell({guessed: rows.left_out, "no rows below the header": int(empty)}, path=path, stacklevel=4)
+    return rows
+
+
+def _vocabulary(classes: str | Path | Vocabulary | None, files: list[LabelledRows]) -> Vocabulary:
     if isinstance(classes, Vocabulary):
         return classes
-    return Vocabulary(tuple(labels.unique().sort())) if classes is None else read_classes(classes)
+    if classes is not None:
+        return read_classes(classes)
+    return Vocabulary(tuple(sorted(set().union(*(file.classes for file in files)))))
 
 
 def write_open_images(

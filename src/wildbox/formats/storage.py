@@ -17,7 +17,8 @@ from wildbox.annotations import Floats
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.formats.detection_rows import Rows, coded, corners, read_results, read_rows, result_rows
-from wildbox.formats.files import CORNERS, integers, tell, texts, whole_file, write_json
+from wildbox.formats.files import tell, whole_file, write_json
+from wildbox.formats.labelled_rows import CORNERS, integers, texts
 from wildbox.vocabulary import Vocabulary
 
 FAR = 2.0

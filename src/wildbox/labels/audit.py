@@ -208,7 +208,8 @@ def audit(
     if not include_group_of:
         annotations = annotations.keep(~annotations.is_group_of)
     settings = AuditSettings(iou, min_ratio, include_group_of, examples)
-    threads = numba.get_num_threads()
+    # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
+    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     parts = annotations.parts(max(threads, len(annotations) // PART) if len(annotations) > FEW else 1)
     with ThreadPoolExecutor(threads) as pool:
         return reduce(add, pool.map(lambda part: _audit(part, hierarchy, settings), parts))

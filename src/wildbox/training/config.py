@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wildbox.errors import ConfigError
 from wildbox.formats.files import whole_file
 
-RuleName = Literal["softmax", "softmax-multihot", "concurrent-softmax", "sigmoid", "focal"]
+RuleName = Literal[
+    "softmax",
+    "softmax-multihot",
+    "concurrent-softmax",
+    "sigmoid",
+    "focal",
+    "equalization",
+    "seesaw",
+    "federated",
+]
 ProtocolName = Literal["open-images-challenge", "open-images-v2", "coco", "lvis", "voc", "voc-11-point"]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -27,8 +36,30 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Settings):
+    """How training images are changed at random; by default they are not."""
+
+    colour: Share = 0.0
+    """Probability of changed brightness, contrast, saturation, hue and order of channels."""
+    crop: Share = 0.0
+    """Probability of a random part of the image (SSD's crop)."""
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    """Smallest and largest factor that the image is resized by, within a frame of its own size."""
+    flip: Share = 0.0
+    """Probability of left and right exchanged."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("data.augment.scale: expected the smaller factor first")
+        return self
+
+
 class DataConfig(Settings):
-    """Where a set of annotated images lies."""
+    """Where a set of annotated images lies, and how training uses it."""
 
     format: Literal["open-images", "coco"] = "open-images"
     boxes: Path
@@ -49,6 +80,12 @@ class DataConfig(Settings):
     """Side of the square tiles that large images are cut into, in pixels; None leaves them whole."""
     tile_overlap: Annotated[int, Field(ge=0)] = 0
     """Pixels that neighbouring tiles share."""
+    group_of: Literal["train", "ignore"] = "train"
+    """train learns boxes around groups like others; ignore does without them, and what lies in them by half or
+    more is no background either."""
+    max_corrupt_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the training images, that may fail to open: they are told and others taken instead. 0: the first ends it."""
+    augment: AugmentConfig = AugmentConfig()
 
 
 class ModelConfig(Settings):

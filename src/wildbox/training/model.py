@@ -1,34 +1,63 @@
-"""From the names in settings to a detector and its rule; the one place that knows those names."""
+"""From the names in settings to a detector, its rule and its data; the one place that knows those names."""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
+from wildbox.annotations import Annotations
+from wildbox.classification import (
+    ConcurrentSoftmax,
+    Equalization,
+    Federated,
+    Focal,
+    Rule,
+    Seesaw,
+    Sigmoid,
+    Softmax,
+)
+from wildbox.detectors.augmentation import Augmentation
 from wildbox.detectors.backbones import pyramid
+from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.faster_rcnn import Settings, cascade_rcnn, faster_rcnn, small_faster_rcnn
 from wildbox.detectors.suppression import HardNMS, SoftNMS, Suppression
 from wildbox.detectors.weights import load_weights
 from wildbox.errors import InputWarning
+from wildbox.labels.objects import ObjectLabels
 from wildbox.training.checkpoint import Checkpoint
-from wildbox.training.config import ModelConfig, RunConfig
+from wildbox.training.config import DataConfig, ModelConfig, RuleName, RunConfig
 from wildbox.vocabulary import Vocabulary
 
 
-def build_rule(name: str, rates: Tensor) -> Rule:
-    """The rule that settings call `name`; `rates` (C + 1, C + 1) is used by concurrent softmax alone."""
-    if name == "concurrent-softmax":
-        return ConcurrentSoftmax(rates)
-    stateless: dict[str, Rule] = {
-        "softmax": Softmax(),
-        "softmax-multihot": Softmax(),
-        "sigmoid": Sigmoid(),
-        "focal": Focal(),
-    }
-    return stateless[name]
+def build_rule(name: RuleName, rates: Tensor, *, frequencies: Tensor | None = None) -> Rule:
+    """The rule that settings call `name`.
+
+    Args:
+        rates: (C + 1, C + 1), used by concurrent softmax alone.
+        frequencies: (C,) share of the training images that hold each class, used by equalization and federated
+            loss; None where a state that is loaded afterwards brings them.
+    """
+    classes = len(rates) - 1
+    frequencies = torch.ones(classes) if frequencies is None else frequencies
+    match name:
+        case "softmax" | "softmax-multihot":
+            return Softmax()
+        case "concurrent-softmax":
+            return ConcurrentSoftmax(rates)
+        case "sigmoid":
+            return Sigmoid()
+        case "focal":
+            return Focal()
+        case "equalization":
+            return Equalization(frequencies)
+        case "seesaw":
+            return Seesaw(classes)
+        case "federated":
+            return Federated(frequencies)
 
 
 def build_suppression(config: ModelConfig) -> Suppression:
@@ -43,6 +72,7 @@ def build_model(
     *,
     classes: int,
     rates: Tensor,
+    frequencies: Tensor | None = None,
     vocabulary: Vocabulary | None = None,
     initialised: bool = True,
 ) -> Detector:
@@ -51,6 +81,7 @@ def build_model(
     Which tensors of `initial_weights` were kept is told by an `InputWarning`.
 
     Args:
+        rates, frequencies: see `build_rule`.
         vocabulary: with it, a checkpoint of ours with the same classes keeps its class head.
         initialised: False leaves files alone, for a model whose weights will be loaded anyway.
     """
@@ -64,7 +95,7 @@ def build_model(
         "suppression": build_suppression(config),
         "detections_per_image": config.detections_per_image,
     }
-    rule = build_rule(config.rule, rates)
+    rule = build_rule(config.rule, rates, frequencies=frequencies)
     if config.detector == "small":
         model = small_faster_rcnn(classes=classes, rule=rule, **settings)
     else:
@@ -91,3 +122,31 @@ def restore_model(checkpoint: Checkpoint) -> Detector:
     model.load_state_dict(checkpoint.weights)
     model.eval()
     return model
+
+
+def build_dataset(
+    config: DataConfig,
+    annotations: Annotations,
+    folder: str | Path,
+    *,
+    objects: ObjectLabels | None,
+    seed: int = 0,
+    as_bytes: bool = False,
+) -> DetectionDataset:
+    """The training images of the settings, changed at random as they say.
+
+    Args:
+        annotations, folder, objects, as_bytes: as in `DetectionDataset`.
+        seed: of the changes.
+    """
+    change = Augmentation(**config.augment.model_dump())
+    return DetectionDataset(
+        annotations,
+        folder,
+        objects=objects,
+        group_of=config.group_of,
+        augmentation=None if change == Augmentation() else change,
+        seed=seed,
+        replace_corrupt=config.max_corrupt_share > 0,
+        as_bytes=as_bytes,
+    )

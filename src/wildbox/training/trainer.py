@@ -14,6 +14,7 @@ from wildbox.annotations import Annotations
 from wildbox.detectors.dataset import DetectionDataset
 from wildbox.errors import ConfigError, InputWarning, WildboxError
 from wildbox.labels.concurrency import concurrent_rates, count_concurrency
+from wildbox.labels.counts import count_classes
 from wildbox.labels.objects import object_labels
 from wildbox.training.batches import Batch, seed_of, training_batches
 from wildbox.training.checkpoint import Checkpoint
@@ -57,7 +58,13 @@ class Trainer:
         self.rates = training_rates(self.truth, source, config.model)
         schedule = config.schedule
         torch.manual_seed(config.seed)
-        self.model = build_model(config.model, classes=len(self.truth.vocabulary), rates=self.rates)
+        images = count_classes(self.truth).images / max(len(self.truth.image_ids), 1)
+        self.model = build_model(
+            config.model,
+            classes=len(self.truth.vocabulary),
+            rates=self.rates,
+            frequencies=torch.from_numpy(images),
+        )
         self._frozen_norms = freeze(self.model, schedule.freeze)
         self.model.to(fabric.device)
         if schedule.channels_last:

@@ -68,7 +68,7 @@ class Validation:
         Returns:
             in the first process name of the weights (`model`, `average`) -> result; in the others nothing.
         """
-        models = {"model": trainer.model}
+        models: dict[str, Detector] = {"model": trainer.model}
         if trainer.average is not None:
             models["average"] = cast(Detector, trainer.average.module)
         results = {name: self._result(self._predict(model, alive)) for name, model in models.items()}

@@ -1,0 +1,72 @@
+"""Concurrent rates as the rules use them: checked, and as the list of those above 0. Letters: K columns, r rates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wildbox.errors import ConfigError, InputError
+
+
+class SparseRates(NamedTuple):
+    """The rates above 0 as compressed rows (CSR): a few thousand of hundreds of thousands."""
+
+    offsets: Tensor
+    """(K + 1,) int64: those of class i are at offsets[i]:offsets[i + 1]."""
+    others: Tensor
+    """(M,) int64, their columns."""
+    values: Tensor
+    """(M,) the rates."""
+
+
+def sparse_rates(rates: Tensor) -> SparseRates:
+    """The rates (K, K) above 0.
+
+    >>> sparse_rates(torch.tensor([[0.0, 0.5], [0.0, 0.0]]))
+    SparseRates(offsets=tensor([0, 1, 1]), others=tensor([1]), values=tensor([0.5000]))
+    """
+    rows, others = rates.nonzero(as_tuple=True)
+    counts = torch.bincount(rows, minlength=len(rates))
+    return SparseRates(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), others, rates[rows, others])
+
+
+def check_rates(rates: Tensor, *, background: int | None = None) -> None:
+    """`InputError` names the entry at fault.
+
+    Args:
+        rates: (K, K) in [0, 1] with a diagonal of 0.
+        background: column that concurs with nothing, negative from the end; None: there is none.
+
+    >>> check_rates(torch.tensor([[0.0, 0.5], [0.0, 0.0]]), background=-1)
+    Traceback (most recent call last):
+    wildbox.errors.InputError: rates[0, 1] is 0.5, expected 0: column 1 is the background
+    """
+    if rates.ndim != 2 or rates.shape[0] != rates.shape[1] or not rates.is_floating_point():
+        raise InputError(f"rates: expected (K, K) of floats, got {tuple(rates.shape)} {rates.dtype}")
+    columns = len(rates)
+    if background is not None and not -columns <= background < columns:
+        raise ConfigError(f"background = {background}: expected a column of the {columns}")
+    if columns == 0:
+        return
+    low, high = (float(end) for end in torch.aminmax(rates))
+    if not (low >= 0 and high <= 1):  # also where one is NaN
+        i, j = (~((rates >= 0) & (rates <= 1))).nonzero()[0].tolist()
+        raise InputError(f"rates[{i}, {j}] is {_shown(rates[i, j])}, expected 0 to 1")
+    own = rates.diagonal()
+    if own.any():
+        i = int(own.nonzero()[0])
+        raise InputError(f"rates[{i}, {i}] is {_shown(own[i])}, expected 0 on the diagonal")
+    if background is not None and (rates[background].any() or rates[:, background].any()):
+        column = background % columns
+        concurring = torch.zeros_like(rates, dtype=torch.bool)
+        concurring[column], concurring[:, column] = rates[column] != 0, rates[:, column] != 0
+        i, j = concurring.nonzero()[0].tolist()
+        raise InputError(
+            f"rates[{i}, {j}] is {_shown(rates[i, j])}, expected 0: column {column} is the background"
+        )
+
+
+def _shown(value: Tensor) -> str:
+    return f"{float(value):.6g}"

@@ -1,0 +1,5 @@
+"""`python -m wildbox.cli` is `wildbox`."""
+
+from wildbox.cli.app import main
+
+main()

@@ -1,0 +1,55 @@
+"""What all commands share: the terminal, bars of progress, and options that several take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+
+Boxes = Annotated[
+    Path,
+    typer.Argument(
+        help="Open Images boxes CSV, COCO or LVIS .json, or a folder that `wildbox convert` made."
+    ),
+]
+Classes = Annotated[
+    Path | None, typer.Option(help="Class descriptions CSV (id,name). Default: the classes that occur.")
+]
+HierarchyFile = Annotated[Path | None, typer.Option("--hierarchy", help="Open Images hierarchy JSON.")]
+ImageLabelsFile = Annotated[Path | None, typer.Option("--image-labels", help="Verified image labels CSV.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+@contextmanager
+def progress() -> Iterator[Callable[..., None]]:
+    """Bars, one a stage, as a function (stage, done, all, note="" to show behind)."""
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, *times, console=console) as bars:
+        tasks = {}
+
+        def show(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        try:
+            yield show
+        except KeyboardInterrupt:
+            # here and not in main: typer would answer it first, with "Aborted"
+            console.print("interrupted; start the same command again to go on")
+            raise typer.Exit(130) from None

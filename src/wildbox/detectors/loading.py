@@ -1,0 +1,137 @@
+"""Batches of images for a training loop, with the failures of files and processes named.
+
+Letters: B images of the set.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from wildbox.detectors.dataset import DetectionDataset, Draw, Sample, collate, load_image
+from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+
+class BatchLoader:
+    """The batches of a `DetectionDataset`, loaded by this process or by `workers` others ahead of time.
+
+    What is loaded does not depend on `workers`, nor is torch's generator drawn from.
+
+    Args:
+        batches: lists of draws, such as `DrawBatches`.
+        workers: processes that load images; 0 loads here.
+        pin_memory: put images where a GPU fetches them faster.
+        max_corrupt_share: of the B images, that may fail to open before an error ends it; each is told once
+            by an `InputWarning`. Above 0 the dataset must have been made with `replace_corrupt`.
+    Raises:
+        InputError: from iterating, an image that does not open, or too many of them.
+        WildboxError: from iterating, a loading process that died, with the images that were being loaded.
+        ConfigError: `max_corrupt_share` does not fit the dataset.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        batches: Iterable[list[Draw]],
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        max_corrupt_share: float = 0.0,
+    ) -> None:
+        if (max_corrupt_share > 0) != dataset.replace_corrupt:
+            raise ConfigError(
+                f"max_corrupt_share is {max_corrupt_share}, and replace_corrupt {dataset.replace_corrupt}"
+            )
+        self.dataset, self.max_corrupt_share = dataset, max_corrupt_share
+        self.corrupt: set[int] = set()
+        """Indices of the images that did not open so far."""
+        if workers:
+            dataset.in_hand = torch.full((workers,), -1).share_memory_()
+        self._loader: DataLoader[Sample] = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            # an own generator: the loader must not draw from the one that a checkpoint restores
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        with self._failures_named():
+            for batch in self._loader:
+                self._count(batch[1])
+                yield batch
+
+    def _count(self, targets: Sequence[dict[str, Tensor]]) -> None:
+        for target in targets:
+            for index in target["corrupt"].tolist() if self.max_corrupt_share else ():
+                if index not in self.corrupt:
+                    self.corrupt.add(index)
+                    warnings.warn(self._why(index), InputWarning, stacklevel=3)
+        images = len(self.dataset)
+        if len(self.corrupt) > self.max_corrupt_share * images:
+            raise InputError(
+                f"{len(self.corrupt)} of {images} images do not open, more than the share "
+                f"{self.max_corrupt_share} that is allowed; such as {self._why(min(self.corrupt))}",
+                path=self.dataset.folder,
+            )
+
+    def _why(self, index: int) -> str:
+        try:
+            load_image(self.dataset.path(index))
+        except InputError as error:
+            return str(error)
+        return f"{self.dataset.path(index)}: did not open before, but does now"
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            if "Original Traceback" not in str(error):
+                raise
+            last_line = str(error).rstrip().splitlines()[-1]  # of a worker's report: type and message
+            raise InputError(last_line.split(": ", 1)[1]) from error
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            hands = () if self.dataset.in_hand is None else self.dataset.in_hand.tolist()
+            names = ", ".join(str(self.dataset.path(index)) for index in hands if index >= 0)
+            raise WildboxError(
+                f"a process that loads images died ({error}). It may have had too little memory (fewer workers "
+                f"need less), or one of these images ended it: {names}"
+            ) from error
+
+
+@contextmanager
+def memory_explained(images: Sequence[Tensor], **settings: Any) -> Iterator[None]:
+    """Say what was computed when a GPU's memory did not suffice.
+
+    Args:
+        images: of the batch, (3, H, W) each.
+        settings: what else decides on memory, to be named, such as `image_size`.
+    Raises:
+        ConfigError: in place of torch's error.
+
+    >>> with memory_explained([torch.zeros(3, 4, 4)], image_size=800):
+    ...     pass
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        height, width = (max((image.shape[axis] for image in images), default=0) for axis in (1, 2))
+        named = "".join(f", {name} {value}" for name, value in settings.items())
+        first = str(error).split(". ", 1)[0]
+        raise ConfigError(
+            f"the GPU's memory does not suffice for a batch of {len(images)} images of up to {width} x {height} "
+            f"pixels{named}; make the batch or the image size smaller, or accumulate gradients ({first})"
+        ) from error

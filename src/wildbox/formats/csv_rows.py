@@ -1,0 +1,283 @@
+"""CSV files of any size: read in chunks, on all cores, and strictly.
+
+Polars reads a chunk where every line is a row with as many fields as the header. It overlooks much otherwise, so
+another chunk (blank lines, line breaks within quotes, whatever is wrong) is read by Python's csv module, which
+also knows the line of each row: a table read so has a column `line`, 1-based, the header being line 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numba
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from wildbox.errors import InputError
+from wildbox.formats.files import open_file, tell
+
+TEXT: pl.DataType = pl.String()
+NUMBER: pl.DataType = pl.Float64()
+CHUNK = 2**23
+"""Bytes: large enough to keep the threads busy, small enough that memory does not count."""
+BLOCK = 32
+"""Bytes that are looked at together; of 8 to 64 the fastest."""
+NUMERAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+COMMA, BREAK, RETURN, QUOTE, SPACE = b',\n\r" '
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Columns = Mapping[str, pl.DataType]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What no row may be; told as "`columns[0]` is ... and `columns[1]` ..., expected `expected`"."""
+
+    bad: pl.Expr
+    columns: tuple[str, ...]
+    expected: str
+
+    def applies(self, columns: Iterable[str]) -> bool:
+        """Whether the table has what is asked for; optional columns may be missing."""
+        return set(self.bad.meta.root_names()) <= set(columns)
+
+    def refuse(self, table: pl.DataFrame, *, path: str | Path) -> None:
+        """Raise for the first row that is bad; the table has `line`."""
+        first = table.filter(self.bad).head(1)
+        if not len(first):
+            return
+        values = [first[name].item() for name in self.columns]
+        told = ["empty" if value is None else repr(value) for value in values]
+        given = " and ".join(f"{name} {value}" for name, value in zip(self.columns, told, strict=True))
+        message = f"{given.replace(' ', ' is ', 1)}, expected {self.expected}"
+        raise InputError(message, path=path, line=first["line"].item())
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a CSV file has and what of it is wanted."""
+
+    path: str | Path
+    line: bytes
+    """The header as it stands in the file, without byte order mark."""
+    fields: list[str]
+    wanted: dict[str, pl.DataType]
+    checks: list[Check]
+
+
+def each_chunk(
+    path: str | Path,
+    columns: Columns,
+    work: Callable[[pl.DataFrame], T],
+    *,
+    optional: Sequence[str] = (),
+    checks: Iterable[Check] = (),
+) -> Iterator[T]:
+    """What `work` makes of the rows of a CSV file, a table of some thousands at a time, in the file's order.
+
+    At least one table, which is empty where there are no rows.
+
+    Args:
+        columns: name -> `TEXT` or `NUMBER`; the file may have others. An empty field is null.
+        work: runs in threads; its table has the wanted columns, and perhaps `line`.
+        optional: those of `columns` that the file may lack; the tables then lack them too.
+        checks: what no row may be. Lines without any value are left out before.
+    Raises:
+        InputError: with file and line: no such file, an empty file, a missing column, a row with another number
+            of fields than the header, a number that is none, broken quotes, what `checks` refuse; without a
+            line: a compressed file that is damaged.
+    Warns:
+        InputWarning: the last line has no line break, so the file may be cut short.
+    """
+    line, last = 2, b"\n"
+    with open_file(path) as stream:
+        layout = _layout(stream, columns, optional=optional, checks=checks, path=path)
+
+        def attempt(data: bytes) -> tuple[T, int] | None:
+            table = _read_quickly(data, layout)
+            return None if table is None else (work(table), len(table))
+
+        for data, found in _in_order(attempt, _chunks(stream, layout.line)):
+            if found is None:
+                found = work(_read_carefully(data, layout, line)), data.count(b"\n") - 1
+            result, lines = found
+            line, last = line + lines, data[-1:]
+            yield result
+    tell({"the last line has no line break; the file may be cut short": int(last != b"\n")}, path=path)
+
+
+def _in_order(work: Callable[[bytes], T], chunks: Iterable[bytes]) -> Iterator[tuple[bytes, T]]:
+    """Each chunk with what `work` makes of it in a thread; few are held at a time."""
+    threads = min(pl.thread_pool_size(), 8)
+    waiting: deque[tuple[bytes, Future[T]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(work, chunk)))
+            if len(waiting) > threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+
+def _layout(
+    stream: BinaryIO, columns: Columns, *, optional: Sequence[str], checks: Iterable[Check], path: str | Path
+) -> _Layout:
+    line = stream.readline().removeprefix(BYTE_ORDER_MARK)
+    if not line.strip():
+        if not stream.read().strip():
+            raise InputError("the file is empty", path=path)
+        raise InputError("the first line is empty; expected the names of the columns", path=path, line=1)
+    try:
+        fields = next(csv.reader([line.decode()], strict=True))
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text", path=path, line=1) from error
+    except csv.Error as error:
+        raise InputError(f"not a row of a CSV table: {error}", path=path, line=1) from error
+    twice = next((name for name in fields if fields.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"column {twice!r} stands twice", path=path, line=1)
+    missing = [name for name in columns if name not in fields and name not in optional]
+    if missing:
+        message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, fields))}"
+        raise InputError(message, path=path, line=1)
+    wanted = {name: dtype for name, dtype in columns.items() if name in fields}
+    line = line.removesuffix(b"\n") + b"\n"
+    return _Layout(path, line, fields, wanted, [check for check in checks if check.applies(wanted)])
+
+
+def _chunks(stream: BinaryIO, header: bytes) -> Iterator[bytes]:
+    """The header and some rows, up to a line break that is not within quotes."""
+    block = stream.read(CHUNK)
+    while True:
+        parts = [header, block]
+        if not block.endswith(b"\n"):
+            parts.append(stream.readline())
+        quotes = sum(part.count(b'"') for part in parts[1:])
+        limit = CHUNK  # of what quotes may hold: past it one is not closed, and reading carefully says where
+        while quotes % 2 and limit > 0 and (more := stream.readline()):
+            parts.append(more)
+            quotes += more.count(b'"')
+            limit -= len(more)
+        yield b"".join(parts)
+        if not (block := stream.read(CHUNK)):
+            return
+
+
+@numba.njit(nogil=True, cache=True)
+def _regular_lines(data: NDArray[np.uint8], fields: int) -> int:
+    """Lines, each of them `fields` fields, quotes being respected; -1 where there is anything else.
+
+    That is: another number of fields, a line break within quotes, a null character, a carriage return that is
+    not before a line break. The last line may lack its line break.
+    """
+    lines, seen, quoted = 0, 1, False
+    for start in range(0, len(data), BLOCK):
+        end = min(start + BLOCK, len(data))
+        commas, special = np.uint8(0), np.uint8(quoted or end < start + BLOCK)
+        for byte in data[start:end]:  # without branches, so that it is vectorized
+            commas += np.uint8(byte == COMMA)
+            special |= np.uint8(byte < SPACE) | np.uint8(byte == QUOTE)
+        if not special:
+            seen = int(seen + np.int64(commas))
+            continue
+        for i in range(start, end):
+            byte = data[i]
+            if byte == QUOTE:
+                quoted = not quoted
+            elif byte == COMMA:
+                seen += not quoted
+            elif byte == BREAK:
+                if quoted or seen != fields:
+                    return -1
+                lines, seen = lines + 1, 1
+            elif byte == 0 or (byte == RETURN and (i + 1 == len(data) or data[i + 1] != BREAK)):
+                return -1
+    if data[-1] == BREAK:
+        return lines
+    return -1 if quoted or seen != fields else lines + 1
+
+
+def find_line(path: str | Path, column: str, value: str) -> int | None:
+    """Line of the first row with a value that is known to be in a column of text."""
+    line = 2
+    with open_file(path) as stream:
+        layout = _layout(stream, {column: TEXT}, optional=(), checks=(), path=path)
+        for data in _chunks(stream, layout.line):
+            if value.encode() in data or b'"' in data:
+                found = _read_carefully(data, layout, line).filter(pl.col(column) == value)
+                if len(found):
+                    return int(found["line"][0])
+            line += data.count(b"\n") - 1
+    return None
+
+
+def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:
+    """The wanted columns, or nothing where a chunk has to be read carefully."""
+    lines = _regular_lines(np.frombuffer(data, np.uint8), len(layout.fields))
+    if lines < 0:
+        return None
+    try:
+        if not data.isascii():
+            data.decode()
+        table = pl.read_csv(
+            data, columns=list(layout.wanted), schema_overrides=layout.wanted, infer_schema=False
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        return None
+    bad = [check.bad for check in layout.checks]
+    if len(table) != lines - 1 or (bad and table.select(pl.any_horizontal(bad).any()).item()):
+        return None
+    return table.select(*layout.wanted)
+
+
+def _read_carefully(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
+    """The wanted columns after `line`, of rows that begin at line `first`; what is wrong is raised here."""
+    schema = {"line": pl.Int64()} | layout.wanted
+    table = pl.DataFrame(list(_rows(data, layout, first)), schema, orient="row")
+    for check in layout.checks:
+        check.refuse(table, path=layout.path)
+    return table
+
+
+def _rows(data: bytes, layout: _Layout, first: int) -> Iterator[tuple[int | str | float | None, ...]]:
+    """Line and wanted values of each row that has any value."""
+    body, path = data[len(layout.line) :], layout.path
+    wanted = [(layout.fields.index(name), name, dtype == NUMBER) for name, dtype in layout.wanted.items()]
+    if (end := body.find(b"\0")) >= 0:
+        raise InputError("a null character, expected text", path=path, line=first + body.count(b"\n", 0, end))
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        line = first + body.count(b"\n", 0, error.start)
+        raise InputError("not UTF-8 text", path=path, line=line) from error
+    rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    while True:
+        line = first + rows.line_num
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
+        if not any(map(str.strip, row)):
+            continue
+        if len(row) != len(layout.fields):
+            raise InputError(f"{len(row)} fields, expected {len(layout.fields)}", path=path, line=line)
+        for i, name, is_number in wanted:
+            if is_number and row[i] and not NUMERAL.fullmatch(row[i]):
+                raise InputError(f"{name} is {row[i]!r}, expected a number", path=path, line=line)
+        yield (
+            line,
+            *((float(row[i]) if is_number else row[i]) if row[i] else None for i, _, is_number in wanted),
+        )

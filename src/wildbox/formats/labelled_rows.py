@@ -1,0 +1,212 @@
+"""CSV files whose rows have an ImageID, a LabelName and numbers: the ids become indices.
+
+Letters: B images, N rows, R runs of rows of one image, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from wildbox.errors import InputError
+from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
+from wildbox.vocabulary import Vocabulary
+
+Ints = NDArray[np.int64]
+Arrays = tuple[NDArray[Any], ...]
+
+CORNERS = ("XMin", "YMin", "XMax", "YMax")
+"""Columns of a box, in the order of the tables."""
+NAMED = Check(pl.col("ImageID").is_null(), ("ImageID",), "the id of an image")
+LABELLED = Check(pl.col("LabelName").is_null(), ("LabelName",), "the id of a class")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """N rows in the order of the file. Rows without LabelName are not among them, but their images are."""
+
+    path: str | Path
+    runs: pl.Series
+    """(R,) the image of each run; one whose rows do not stand together has several."""
+    lengths: Ints
+    """(R,) rows of each run, which may be 0."""
+    classes: tuple[str, ...]
+    """What occurs in LabelName, sorted."""
+    label: Ints
+    """(N,) index in `classes`."""
+    values: Arrays
+    """What was made of the other columns, N rows each."""
+    without_label: int
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def image(self, index: Ints) -> Ints:
+        """(N,) the image of each row, given that of each run."""
+        return np.repeat(index, self.lengths)
+
+    def labels(self, vocabulary: Vocabulary) -> Ints:
+        """(N,) index of each row's class. `InputError` with the line where it is not in the vocabulary.
+
+        The file holds class ids if any of its labels is one, and display names otherwise.
+        """
+        named: dict[str, list[int]] = {}
+        if not any(name in vocabulary for name in self.classes):
+            for i, name in enumerate(vocabulary.names):
+                named.setdefault(name, []).append(i)
+        if not named.keys() & set(self.classes):
+            named = {id_: [i] for i, id_ in enumerate(vocabulary.ids)}
+        found = [named.get(name, []) for name in self.classes]
+        index = np.array([places[0] if len(places) == 1 else -1 for places in found], np.int64)
+        label = index[self.label]
+        if len(label) and label.min() < 0:
+            wrong = self.label[np.argmax(label < 0)]
+            self._refuse_label(self.classes[wrong], [vocabulary.ids[i] for i in found[wrong]], list(named))
+        return label
+
+    def _refuse_label(self, name: str, ids: list[str], known: list[str]) -> None:
+        if ids:
+            message = (
+                f"LabelName is {name!r}, the name of several classes: {', '.join(ids)}; expected their ids"
+            )
+        else:
+            some = ", ".join(known[:3])
+            message = f"LabelName is {name!r}, expected one of {len(known):,} classes, such as {some}"
+        raise InputError(message, path=self.path, line=find_line(self.path, "LabelName", name))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    runs: pl.Series
+    lengths: Ints
+    classes: list[str]
+    codes: NDArray[np.unsignedinteger[Any]]
+    values: Arrays
+    without_label: int
+    left_out: int
+
+
+def read_labelled_rows(
+    path: str | Path,
+    columns: Columns,
+    values: Callable[[pl.DataFrame], Arrays],
+    *,
+    optional: Sequence[str] = (),
+    checks: Sequence[Check] = (),
+    leave_out: pl.Expr | None = None,
+) -> LabelledRows:
+    """Read a CSV file with ImageID and LabelName; errors and warnings are those of `each_chunk`.
+
+    Args:
+        columns: those beside ImageID and LabelName.
+        values: makes arrays of n rows from a table of n rows; runs in threads.
+        leave_out: rows to leave out, and their images.
+    """
+
+    def part(table: pl.DataFrame) -> _Part:
+        kept = table if leave_out is None else table.filter(~leave_out)
+        return _part(kept, values, left_out=len(table) - len(kept))
+
+    wanted = {"ImageID": TEXT, "LabelName": TEXT, **columns}
+    return _joined(list(each_chunk(path, wanted, part, optional=optional, checks=(NAMED, *checks))), path)
+
+
+def _part(table: pl.DataFrame, values: Callable[[pl.DataFrame], Arrays], *, left_out: int) -> _Part:
+    image = table["ImageID"]
+    starts = _starts(image)
+    rows = np.arange(len(table) + 1)
+    without_label = table["LabelName"].null_count()
+    if without_label:
+        labelled = table["LabelName"].is_not_null()
+        rows = np.concatenate([[0], np.cumsum(labelled.to_numpy())])
+        table = table.filter(labelled)
+    classes = table["LabelName"].unique()
+    return _Part(
+        image.gather(starts),
+        np.diff(rows[np.append(starts, len(rows) - 1)]),
+        classes.to_list(),
+        table["LabelName"].cast(pl.Enum(classes)).to_physical().to_numpy(),
+        values(table),
+        without_label,
+        left_out,
+    )
+
+
+def _starts(values: pl.Series) -> Ints:
+    """Where each run of equal values begins."""
+    later = np.flatnonzero((values[1:] != values[:-1]).to_numpy()) + 1
+    return np.concatenate([np.zeros(min(1, len(values)), np.int64), later])
+
+
+def _joined(parts: list[_Part], path: str | Path) -> LabelledRows:
+    classes = tuple(sorted(set().union(*(part.classes for part in parts))))
+    index = {name: i for i, name in enumerate(classes)}
+    runs = pl.concat([part.runs for part in parts], rechunk=True)
+    lengths = np.concatenate([part.lengths for part in parts])
+    starts = _starts(runs)
+    if len(starts) < len(runs):  # chunks divide the rows of an image
+        runs, lengths = runs.gather(starts), np.add.reduceat(lengths, starts)
+    return LabelledRows(
+        path,
+        runs,
+        lengths,
+        classes,
+        np.concatenate([np.array([index[n] for n in part.classes], np.int64)[part.codes] for part in parts]),
+        tuple(np.concatenate(arrays) for arrays in zip(*(part.values for part in parts), strict=True)),
+        sum(part.without_label for part in parts),
+        sum(part.left_out for part in parts),
+    )
+
+
+def number_images(
+    files: Sequence[LabelledRows], image_ids: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[Ints]]:
+    """The images, and for each file the (N,) image of each row.
+
+    Args:
+        image_ids: the images, in order; another is an error. Default: as they first appear.
+    """
+    runs = pl.concat([file.runs for file in files], rechunk=True)
+    if image_ids is not None:
+        images = pl.Series(image_ids, dtype=TEXT)
+        if images.n_unique() != len(images):
+            raise InputError("an image id stands twice in image_ids")
+    else:
+        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
+    index: Ints = np.arange(len(runs))
+    if images is not runs:
+        index = integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
+    ends = np.cumsum([len(file.runs) for file in files])
+    found = []
+    for file, some in zip(files, np.split(index, ends[:-1]), strict=True):
+        if len(some) and some.min() < 0:
+            id_ = file.runs[int(np.argmax(some < 0))]
+            message = f"ImageID is {id_!r}, expected one of {len(images):,} images"
+            raise InputError(message, path=file.path, line=find_line(file.path, "ImageID", id_))
+        found.append(file.image(some))
+    return tuple(images.to_list()), found
+
+
+def corners(table: pl.DataFrame) -> NDArray[np.float64]:
+    """(n, 4) x1, y1, x2, y2."""
+    boxes = np.empty((len(table), 4))
+    for i, name in enumerate(CORNERS):
+        boxes[:, i] = table[name].to_numpy()
+    return boxes
+
+
+def integers(column: pl.Series) -> Ints:
+    """A column of indices as numpy has it."""
+    return column.cast(pl.Int64).to_numpy()
+
+
+def texts(ids: Sequence[str], index: Ints) -> pl.Series:
+    """The id of each index."""
+    return pl.Series(ids, dtype=TEXT).gather(index)

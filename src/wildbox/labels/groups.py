@@ -1,0 +1,41 @@
+"""Groups of classes as an audit left them: by frequency, and by whether they concur."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildbox.errors import InputError
+from wildbox.formats.files import read_text
+from wildbox.labels.concurrency import ConcurrentRates
+from wildbox.vocabulary import Vocabulary
+
+COLUMNS = ("class_id", "group")
+
+
+def read_groups(folder: str | Path, vocabulary: Vocabulary) -> dict[str, NDArray[np.str_]]:
+    """Two ways to group classes, from the folder that `write_audit` fills.
+
+    Returns:
+        "frequency": (C,) head, middle, tail or absent; "concurrence": (C,) concurring, where a class has a rate above
+        0 with another or another with it, or alone. Both are "" for a class that the audit does not know.
+    Raises:
+        InputError: no such files, or a missing column.
+    """
+    path = Path(folder) / "classes.csv"
+    reader = csv.DictReader(read_text(path).splitlines())
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"no column {missing[0]!r}; expected that of an audit", path=path, line=1)
+    group = {row["class_id"]: row["group"] for row in reader}
+    audited = Vocabulary(tuple(group))
+    rates = ConcurrentRates.read(Path(folder) / "concurrent_rates.csv", audited).values
+    concurs = (rates > 0).any(axis=0) | (rates > 0).any(axis=1)
+    kind = dict(zip(group, np.where(concurs, "concurring", "alone").tolist(), strict=True))
+    return {
+        "frequency": np.array([group.get(id_, "") for id_ in vocabulary.ids], np.str_),
+        "concurrence": np.array([kind.get(id_, "") for id_ in vocabulary.ids], np.str_),
+    }

@@ -1,0 +1,142 @@
+"""What concurrent softmax refuses, and how it says so; and its module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from classification.problems import problem
+from torch import Tensor
+
+from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
+from wildbox.errors import ConfigError, InputError
+from wildbox.labels.concurrency import ConcurrentRates
+from wildbox.vocabulary import Vocabulary
+
+BAD_RATES = [
+    (torch.zeros(2, 3), r"expected \(K, K\) of floats, got \(2, 3\)"),
+    (torch.tensor([[0, 1.5], [0, 0]]), r"rates\[0, 1\] is 1.5, expected 0 to 1"),
+    (torch.tensor([[0, 0], [-0.25, 0]]), r"rates\[1, 0\] is -0.25"),
+    (torch.tensor([[0, torch.nan], [0, 0]]), r"rates\[0, 1\] is nan"),
+    (torch.tensor([[0, 0], [0, 0.5]]), r"rates\[1, 1\] is 0.5, expected 0 on the diagonal"),
+]
+
+
+@pytest.mark.parametrize(("rates", "message"), BAD_RATES)
+def test_rates_are_checked(rates: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ConcurrentSoftmax(rates)
+    with pytest.raises(InputError, match=message):
+        concurrent_softmax_loss(torch.zeros(1, 2), [[0]], rates)
+    with pytest.raises(InputError, match=message):
+        concurrent_softmax_scores(torch.zeros(1, 2), rates)
+
+
+@pytest.mark.parametrize(("i", "j"), [(2, 0), (1, 2)])
+def test_the_background_concurs_with_nothing(i: int, j: int) -> None:
+    rates = torch.zeros(3, 3)
+    rates[i, j] = 0.5
+    for background in (2, -1):
+        with pytest.raises(
+            InputError, match=rf"rates\[{i}, {j}\] is 0.5, expected 0: column 2 is the background"
+        ):
+            ConcurrentSoftmax(rates, background=background)
+    ConcurrentSoftmax(rates)
+    with pytest.raises(ConfigError, match="background = 3: expected a column of the 3"):
+        ConcurrentSoftmax(rates, background=3)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_not_finite_are_named(bad: float) -> None:
+    logits, rates = torch.zeros(3, 4), torch.zeros(4, 4)
+    logits[1, 2] = bad
+    message = f"logits: row 1 is {bad} in column 2, expected a finite number"
+    for targets in (torch.zeros(3, dtype=torch.int64), torch.ones(3, 4)):
+        with pytest.raises(InputError, match=message):
+            concurrent_softmax_loss(logits, targets, rates)
+    with pytest.raises(InputError, match=message):
+        concurrent_softmax_scores(logits, rates)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([0, 3]), "row 1 is 3, expected 0..2"),
+        (torch.tensor([-1, 0]), "row 0 is -1, expected 0..2"),
+        (
+            torch.tensor([[1, 0, 0], [0, 0, 0]]),
+            "row 1 has no label; a background proposal has the background's",
+        ),
+        ([[0], []], "row 1 has no label"),
+        ([[0], [1, 3]], "row 1 has label 3, expected 0..2"),
+        ([[-1], [1]], "row 0 has label -1, expected 0..2"),
+        ([[0]], "1 lists of labels for 2 rows of logits"),
+    ],
+)
+def test_labels_are_checked(targets: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        concurrent_softmax_loss(torch.zeros(2, 3), targets, torch.zeros(3, 3))
+
+
+def test_shapes_and_settings_are_checked() -> None:
+    logits, label, rates = torch.zeros(2, 3), torch.tensor([0, 1]), torch.zeros(3, 3)
+    with pytest.raises(InputError, match=r"rates: expected \(3, 3\).*got \(4, 4\)"):
+        concurrent_softmax_loss(logits, label, torch.zeros(4, 4))
+    with pytest.raises(InputError, match=r"rates: expected \(3, 3\).*got \(4, 4\)"):
+        ConcurrentSoftmax(torch.zeros(4, 4)).scores(logits)
+    with pytest.raises(InputError, match=r"negatives: expected \(2, 3\) bool, got \(2, 3\) torch.float32"):
+        concurrent_softmax_loss(logits, label, rates, negatives=torch.zeros(2, 3))
+    with pytest.raises(ConfigError, match="expected mean, sum or none"):
+        concurrent_softmax_loss(logits, label, rates, reduction="average")  # type: ignore[arg-type]
+
+
+def test_lists_of_labels_are_multi_hot() -> None:
+    case = problem(9)
+    ragged = [row.nonzero()[:, 0].tolist() for row in case.targets]
+    assert concurrent_softmax_loss(case.logits, ragged, case.rates) == concurrent_softmax_loss(*case)
+    tensors = [row.nonzero()[:, 0] for row in case.targets]
+    assert concurrent_softmax_loss(case.logits, tensors, case.rates) == concurrent_softmax_loss(*case)
+
+
+def test_labels_do_not_compete_even_where_they_are_called_absent() -> None:
+    case = problem(10)
+    everywhere = torch.ones_like(case.targets)
+    assert concurrent_softmax_loss(*case, negatives=everywhere) == concurrent_softmax_loss(*case)
+    nowhere = torch.zeros_like(case.targets)
+    assert concurrent_softmax_loss(*case, negatives=nowhere) == 0
+
+
+def test_module_equals_the_functions() -> None:
+    case = problem(7)
+    rule = ConcurrentSoftmax(case.rates)
+    assert rule(case.logits, case.targets) == concurrent_softmax_loss(*case)
+    assert torch.equal(rule.scores(case.logits), concurrent_softmax_scores(case.logits, case.rates))
+    assert torch.equal(rule.state_dict()["rates"], case.rates)
+    assert torch.equal(ConcurrentSoftmax(case.rates.numpy()).rates, case.rates)
+
+
+def test_module_keeps_the_precision_of_its_rates() -> None:
+    rates = torch.tensor([[0, 0.9999], [0, 0]])
+    rule = ConcurrentSoftmax(rates)
+    torch.nn.Sequential(rule).half()
+    assert torch.equal(rule.rates, rates)
+
+
+def test_module_scores_by_the_rates_that_were_loaded() -> None:
+    logits, rates = torch.zeros(1, 2), torch.tensor([[0, 1.0], [0, 0]])
+    rule = ConcurrentSoftmax(torch.zeros(2, 2))
+    assert rule.scores(logits).tolist() == [[0.5, 0.5]]
+    rule.load_state_dict({"rates": rates})
+    assert rule.scores(logits).tolist() == [[1.0, 0.5]]
+
+
+def test_from_the_file_of_an_audit_in_one_line(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(("torch", "flashlight"))
+    (tmp_path / "rates.csv").write_text("class,other,rate,boxes,matched\ntorch,flashlight,0.5,4,2\n")
+    rule = ConcurrentSoftmax(
+        ConcurrentRates.read(tmp_path / "rates.csv", vocabulary).with_background(), background=-1
+    )
+    assert rule.rates.tolist() == [[0, 0.5, 0], [0, 0, 0], [0, 0, 0]]
+    assert rule.loss(torch.zeros(1, 3), [[0]]) == pytest.approx(torch.tensor(2.5).log().item())

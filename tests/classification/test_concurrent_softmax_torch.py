@@ -1,0 +1,213 @@
+"""Concurrent softmax inside what torch does to functions: compile, vmap, export, threads, processes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classification.problems import problem
+from torch import Tensor, nn
+
+from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
+from wildbox.errors import InputError
+
+CASE = problem(0, proposals=12, columns=9)
+Z, Y, R = CASE
+NEGATIVES = torch.rand(Z.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+RULE = ConcurrentSoftmax(R)
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], logits: Tensor) -> list[Tensor]:
+    logits = logits.clone().requires_grad_()
+    found = function(logits)
+    found.backward()
+    assert logits.grad is not None
+    return [found.detach(), logits.grad]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z: concurrent_softmax_loss(z, Y, R, negatives=NEGATIVES),
+        lambda z: concurrent_softmax_loss(z, Y.long().argmax(dim=1), R, reduction="sum"),
+        lambda z: RULE(z, Y.float()),
+        lambda z: concurrent_softmax_scores(z, R).square().sum(),
+        lambda z: RULE.scores(z).square().sum(),
+    ],
+    ids=["loss", "one label", "module", "scores", "scores of the module"],
+)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_without_a_graph_break(function: Callable[[Tensor], Tensor], dynamic: bool) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for found, expected in zip(value_and_gradient(compiled, Z), value_and_gradient(function, Z), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_compiled_loss_names_the_row_at_fault_too() -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(lambda z, y: concurrent_softmax_loss(z, y, R), backend="aot_eager")
+    with pytest.raises(InputError, match="row 3 has no label"):
+        compiled(Z, Y & (torch.arange(12) != 3)[:, None])
+
+
+def test_gradients_of_each_proposal_by_vmap() -> None:
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return concurrent_softmax_loss(logits[None], targets[None], R)
+
+    found = torch.func.vmap(torch.func.grad(loss))(Z, Y)
+    for logits, targets, slopes in zip(Z, Y, found, strict=True):
+        torch.testing.assert_close(slopes, value_and_gradient(partial(loss, targets=targets), logits)[1])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_vmap_over_images(reduction: str) -> None:
+    logits, targets = Z.view(3, 4, 9), Y.view(3, 4, 9)
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        return concurrent_softmax_loss(z, y, R, reduction=reduction)  # type: ignore[arg-type]
+
+    each = [loss(z, y) for z, y in zip(logits, targets, strict=True)]
+    torch.testing.assert_close(torch.func.vmap(loss)(logits, targets), torch.stack(each))
+    scores = torch.func.vmap(lambda z: concurrent_softmax_scores(z, R))(logits)
+    torch.testing.assert_close(scores.view_as(Z), concurrent_softmax_scores(Z, R))
+
+
+def test_vmap_over_the_rates_says_that_it_is_not_there() -> None:
+    with pytest.raises(NotImplementedError, match="vmap over the rates"):
+        torch.func.vmap(lambda r: concurrent_softmax_loss(Z, Y, r, check=False))(torch.stack([R, R]))
+
+
+def test_hessian_is_symmetric_and_that_of_its_rows() -> None:
+    def loss(logits: Tensor) -> Tensor:
+        return concurrent_softmax_loss(logits, Y[:2], R.double())
+
+    logits = Z[:2].double()
+    found = torch.func.jacrev(torch.func.jacrev(loss))(logits)
+    torch.testing.assert_close(found, torch.autograd.functional.hessian(loss, logits))
+    torch.testing.assert_close(found, found.permute(2, 3, 0, 1))
+    assert found[0, :, 1].abs().max() == 0
+    assert found[0, :, 0].abs().max() > 0.01
+
+
+def test_gradients_may_be_taken_twice_and_changed() -> None:
+    """The gradient that was computed with the loss is handed out as it is: the next one must not see that."""
+    logits = Z.clone().requires_grad_()
+    loss = concurrent_softmax_loss(logits, Y, R)
+    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    kept = first.clone()
+    loss.backward(retain_graph=True)
+    assert logits.grad is not None
+    logits.grad.mul_(7)
+    logits.grad = None
+    loss.backward()
+    torch.testing.assert_close(logits.grad, kept)
+
+
+def test_memory_is_the_gradient() -> None:
+    saved = [0]
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        concurrent_softmax_loss(Z.clone().requires_grad_(), Y, R)
+    assert max(saved) == max(Z.numel(), R.numel())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_the_result(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [concurrent_softmax_loss(Z, Y, R, reduction="none"), concurrent_softmax_scores(Z, R)]
+    monkeypatch.setattr("wildbox.classification.concurrent_softmax_cpu.WORK", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert torch.equal(concurrent_softmax_loss(Z, Y, R, reduction="none"), expected[0])
+    assert torch.equal(concurrent_softmax_scores(Z, R), expected[1])
+    logits = Z.clone()
+    logits[11, 0] = torch.nan
+    with pytest.raises(InputError, match="row 11"):
+        concurrent_softmax_loss(logits, Y, R)
+
+
+class Scored(nn.Module):
+    """A detector's head as it is deployed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rule = RULE
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.rule.scores(logits)
+
+
+@pytest.mark.parametrize("scale", [2.0, 1e4])
+def test_scores_export(scale: float) -> None:
+    rows = torch.export.Dim("P")
+    program = torch.export.export(Scored(), (Z,), dynamic_shapes=({0: rows},))
+    assert not [node for node in program.graph.nodes if "wildbox" in str(node.target)]
+    logits = problem(1, proposals=5, columns=9, scale=scale).logits
+    torch.testing.assert_close(program.module()(logits), RULE.scores(logits), rtol=1e-5, atol=1e-30)
+
+
+def test_scores_run_in_onnx() -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            Scored(),
+            (Z,),
+            written,  # type: ignore[arg-type]
+            dynamo=False,
+            input_names=["z"],
+            dynamic_axes={"z": {0: "P"}},
+        )
+    session = runtime.InferenceSession(written.getvalue())
+    logits = problem(1, proposals=5, columns=9, scale=30.0).logits
+    (found,) = session.run(None, {"z": logits.numpy()})
+    np.testing.assert_allclose(found, RULE.scores(logits), rtol=1e-5, atol=1e-30)
+
+
+HALF_OF_THE_ROWS = """
+import sys
+import torch
+from torch import nn
+from wildbox.classification import ConcurrentSoftmax
+
+
+def main(rank, folder):
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    z, y, r = torch.load(f"{folder}/case.pt")
+    layer = nn.Linear(9, 9, bias=False)
+    nn.init.eye_(layer.weight)
+    model = nn.parallel.DistributedDataParallel(layer)
+    part = slice(6 * rank, 6 * rank + 6)
+    ConcurrentSoftmax(r).loss(model(z[part]), y[part]).backward()
+    torch.save(layer.weight.grad, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+main(int(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_distributed_gradients_are_those_of_all_rows(tmp_path: Path) -> None:
+    torch.save(tuple(CASE), tmp_path / "case.pt")
+    commands = [[sys.executable, "-c", HALF_OF_THE_ROWS, str(rank), str(tmp_path)] for rank in (0, 1)]
+    ranks = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for rank in ranks:
+        _, said = rank.communicate(timeout=300)
+        assert rank.returncode == 0, said
+    _, slopes = value_and_gradient(lambda z: RULE(z, Y), Z)
+    for number in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{number}.pt"), slopes.T @ Z)

@@ -1,0 +1,35 @@
+"""What an audit says of classes is read back from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wildbox.annotations import Annotations
+from wildbox.errors import InputError
+from wildbox.labels import audit
+from wildbox.labels.files import write_audit
+from wildbox.labels.groups import read_groups
+from wildbox.vocabulary import Vocabulary
+
+
+def test_groups_of_an_audit(tmp_path: Path) -> None:
+    ids = ("torch", "flashlight", "cat", "none")
+    image, label = np.array([0, 0, 1, 2, 3]), np.array([0, 1, 2, 2, 2])
+    truth = Annotations(
+        Vocabulary(ids), tuple("wxyz"), image=image, boxes=np.ones((5, 4)) * [0, 0, 1, 1], label=label
+    )
+    write_audit(audit(truth), tmp_path)
+    found = read_groups(tmp_path, Vocabulary(("cat", "other", "torch", "flashlight", "none")))
+    assert found["frequency"].tolist() == ["head", "", "middle", "tail", "absent"]
+    assert found["concurrence"].tolist() == ["alone", "", "concurring", "concurring", "alone"]
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_groups(tmp_path, Vocabulary(("a",)))
+    (tmp_path / "classes.csv").write_text("id,name\n1,cat\n")
+    with pytest.raises(InputError, match="no column 'class_id'"):
+        read_groups(tmp_path, Vocabulary(("a",)))

@@ -1,0 +1,158 @@
+"""evaluate, errors and compare on small files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation.small_tables import draw
+from evaluation.test_coco import drawn
+from typer.testing import CliRunner
+
+from wildbox.cli.app import app
+from wildbox.errors import ConfigError, InputWarning
+from wildbox.evaluation import EvaluationResult
+from wildbox.formats.open_images import write_open_images
+from wildbox.formats.storage import write_detections
+from wildbox.labels import audit
+from wildbox.labels.files import write_audit
+from wildbox.vocabulary import Hierarchy
+
+TRUTH = ("--truth", "truth/set-annotations-bbox.csv", "--classes", "truth/class-descriptions.csv")
+TREE = ("--hierarchy", "truth/hierarchy.json")
+LABELS = ("--image-labels", "truth/set-annotations-human-imagelabels.csv")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """truth/, audit/, few.csv and many.parquet: detections on a truth of three images with four classes."""
+    found, truth = draw(np.random.default_rng(948), levels=50, group_of=0.2)
+    write_open_images(truth, tmp_path / "truth", prefix="set", hierarchy=Hierarchy(4, [(0, 1), (1, 2)]))
+    write_audit(audit(truth), tmp_path / "audit")
+    write_detections(found, tmp_path / "many.parquet")
+    write_detections(found, tmp_path / "all.csv")
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    """What a command tells people."""
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    if done.exception is not None:
+        raise done.exception
+    return " ".join(done.stderr.split())
+
+
+def header(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return next(csv.reader(stream))
+
+
+def ap_of(path: str) -> list[float]:
+    ap: list[float] = EvaluationResult.read(path).ap.tolist()
+    return ap
+
+
+def test_evaluate(folder: Path) -> None:
+    more = ("--matches", "run.npz", "--curves", "curves.csv", "--samples", "20", "--seed", "1")
+    said = run("evaluate", "many.parquet", *TRUTH, *TREE, *LABELS, *more, "--out", "log.json")
+    assert "in 95 % of 20 draws" in said
+    document = json.loads((folder / "log.json").read_text())
+    assert document["protocol"] == "open-images-challenge"
+    assert f"mAP {document['summary']['mAP']:.4f}" in said
+    assert header(folder / "curves.csv") == ["class_id", "score", "precision", "recall"]
+    assert (folder / "run.npz").exists()
+    run("evaluate", "all.csv", *TRUTH, *TREE, *LABELS, "--out", "log.csv")
+    assert [row["ap"] for row in document["classes"]] == [
+        None if np.isnan(ap) else ap for ap in ap_of("log.csv")
+    ]
+
+
+def test_options_have_an_effect(folder: Path) -> None:
+    plain = ("evaluate", "many.parquet", *TRUTH, *TREE)
+    logs = {
+        "challenge": LABELS,
+        "unfiltered": ("--protocol", "open-images-v2", "--group-of-weight", "1"),
+        "v2": ("--protocol", "open-images-v2", "--group-of-weight", "1", *LABELS),
+        "light": (*LABELS, "--group-of-weight", "0"),
+        "upward": (*LABELS, "--expand-detections"),
+        "voc": ("--protocol", "voc"),
+        "eleven": ("--protocol", "voc-11-point"),
+    }
+    for name, options in logs.items():
+        run(*plain, *options, "--out", f"{name}.csv")
+    ap = {name: str(ap_of(f"{name}.csv")) for name in logs}
+    assert ap["challenge"] == ap["v2"]  # with image labels and the same weight they are one
+    assert len(set(ap.values())) == len(logs) - 1
+
+
+def test_settings_that_do_not_fit(folder: Path) -> None:
+    for options, said in (
+        (("--protocol", "coco"), "--protocol coco takes only --truth and --out"),
+        (("--protocol", "voc", "--group-of-weight", "1"), "takes no group_of_weight"),
+        (("--protocol", "nothing"), "unknown protocol 'nothing'"),
+        (("--expand-detections",), "there is no hierarchy"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run("evaluate", "all.csv", *TRUTH, *options, "--out", "never.csv")
+    with pytest.raises(ConfigError, match=r"from a \.json file"):
+        run("evaluate", "all.csv", "--truth", "truth.csv", "--protocol", "lvis", "--out", "never.csv")
+    assert not (folder / "never.csv").exists()
+
+
+def test_coco(folder: Path) -> None:
+    document, rows = drawn(np.random.default_rng(1))
+    (folder / "truth.json").write_text(json.dumps(document))
+    results = [
+        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5].tolist(), "score": row[5]}
+        for row in rows
+    ]
+    (folder / "results.json").write_text(json.dumps(results))
+    for protocol, name in (("coco", "AR100"), ("lvis", "APr")):
+        said = run(
+            "evaluate", "results.json", "--truth", "truth.json", "--protocol", protocol, "--out", "log.md"
+        )
+        assert f"{name} 0." in said
+        assert "**AP75**" in (folder / "log.md").read_text()
+
+
+def test_compare(folder: Path) -> None:
+    for name in ("few.csv", "many.parquet"):
+        stem = name.split(".")[0]
+        run("evaluate", name, *TRUTH, *LABELS, "--matches", f"{stem}.npz", "--out", f"{stem}.log.csv")
+    said = run("compare", "few.npz", "many.npz", "--out", "gains.csv", "--audit", "audit", "--samples", "20")
+    for group in ("all", "head", "tail", "concurring"):
+        assert group in said
+    columns = ["class_id", "class_name", "ap_few", "ap_many", "gain", "gain_low", "gain_high"]
+    assert header(folder / "gains.csv") == [*columns, "frequency", "concurrence"]
+    run("compare", "few.log.csv", "many.log.csv", "--out", "gains.csv")
+    assert header(folder / "gains.csv") == ["class_id", "class_name", "ap_few.log", "ap_many.log", "gain"]
+    with pytest.raises(ConfigError, match="at least two"):
+        run("compare", "few.npz", "--out", "gains.csv")
+
+
+def test_errors(folder: Path) -> None:
+    rates = ("--rates", "audit/concurrent_rates.csv")
+    said = run(
+        "errors", "many.parquet", *TRUTH, *TREE, "--protocol", "open-images-v2", *rates, "--out", "errors"
+    )
+    assert "wrong class" in said
+    assert "concur in the truth" in said
+    assert header(folder / "errors" / "errors.csv")[-1] == "missed"
+    assert header(folder / "errors" / "confused.csv")[-2:] == ["rate", "rate_back"]
+    run("errors", "many.parquet", *TRUTH, "--min-score", "0.5", "--out", "plain")
+    assert header(folder / "plain" / "confused.csv")[-1] == "errors"

@@ -1,0 +1,161 @@
+"""The guides: every piece of code in them runs, as written, in the order it stands there; and the examples run."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapters.stand_ins import BBoxHead, Boxes, FastRCNNOutputLayers, Instances
+from torch import nn
+from typer.testing import CliRunner
+
+from wildbox import Annotations, Vocabulary, write_coco
+from wildbox.cli.app import app
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def pieces(guide: str) -> list[str]:
+    return re.findall(
+        r"```python\n(.*?)```", (REPOSITORY / "docs" / guide).read_text(encoding="utf-8"), re.DOTALL
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with `instances.json` of three classes."""
+    truth = Annotations(
+        Vocabulary(("red", "blue", "square")),
+        ("1", "2", "3"),
+        image=[0, 0, 1, 2],  # type: ignore[arg-type]
+        boxes=[[5, 5, 40, 40], [5, 5, 40, 40], [10, 10, 50, 30], [20, 20, 60, 60]],  # type: ignore[arg-type]
+        label=[0, 2, 1, 0],  # type: ignore[arg-type]
+        sizes=[[64, 64]] * 3,  # type: ignore[arg-type]
+    )
+    write_coco(truth, tmp_path / "instances.json")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_sampling(folder: Path) -> None:
+    names: dict[str, Any] = {
+        "classes_of_images": [[4], [0, 4], [], [0], [0], [1, 0]],
+        "dataset": torch.arange(6),
+        "epochs": 2,
+        "steps_trained": 1,
+    }
+    code = pieces("sampling.md")
+    assert len(code) == 7
+    for piece in code:
+        exec(compile(piece, "sampling.md", "exec"), names)
+    assert len([image for batch in names["loader"] for image in batch]) == 6
+    assert len(list(names["sampler"])) == 6
+
+
+def test_adapters(folder: Path) -> None:
+    torch.manual_seed(0)
+    boxes = torch.tensor([[5.0, 5, 40, 40], [5, 5, 40, 40]])
+    rcnn = nn.Module()
+    rcnn.roi_heads = nn.Module()
+    rcnn.roi_heads.box_predictor = FastRCNNOutputLayers(8, 3)
+    head: Any = BBoxHead(8, 3, nn.CrossEntropyLoss())
+    names: dict[str, Any] = {
+        "model": torchvision_model(),
+        "images": [torch.rand(3, 64, 64)],
+        "targets": [{"boxes": boxes, "labels": torch.tensor([1, 3])}],
+        "multi_hot": torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]]),
+        "logits": torch.zeros(3, 3),
+        "rcnn": rcnn,
+        "instances": Instances((64, 64), gt_boxes=Boxes(boxes), gt_classes=torch.tensor([0, 2])),
+        "head": head,
+        "ancestors": torch.zeros(3, 3, dtype=torch.bool),
+    }
+    code = pieces("adapters.md")
+    assert len(code) == 6
+    skipped = []
+    for piece in code:
+        if "adapters.transformers" in piece:
+            try:
+                names |= detr()
+            except ModuleNotFoundError as error:
+                skipped.append(error.name)
+                continue
+        exec(compile(piece, "adapters.md", "exec"), names)
+    assert set(names["losses"]) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+    assert names["scores"].shape == (3, 3)
+    assert names["instances"].gt_multi_hot.long().tolist() == [[1, 0, 1]] * 2
+    assert type(rcnn.roi_heads.box_predictor).__name__ == "RuleFastRCNNOutputLayers"
+    assert set(head.loss(torch.zeros(2, 4), torch.tensor([0, 3]), torch.ones(2))) == {"loss_cls", "acc"}
+    if skipped:
+        pytest.skip(f"{skipped[0]} is not installed: the piece for it was left out, the others ran")
+
+
+def torchvision_model() -> nn.Module:
+    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn as build
+
+    model: nn.Module = build(weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=64)
+    return model.train()
+
+
+def detr() -> dict[str, Any]:
+    """What the piece for transformers takes for granted."""
+    import importlib
+
+    transformers: Any = importlib.import_module("transformers")
+    importlib.import_module("scipy")
+    config = transformers.YolosConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[64, 64],
+        num_detection_tokens=5, num_labels=3,
+    )  # fmt: skip
+    boxes = torch.tensor([[0.3, 0.3, 0.4, 0.4]] * 2)
+    return {
+        "detr": transformers.YolosForObjectDetection(config),
+        "pixels": torch.rand(1, 3, 64, 64),
+        "labels": [{"class_labels": torch.tensor([0, 2]), "boxes": boxes}],
+    }
+
+
+@pytest.mark.parametrize("guide", ["sampling.md", "adapters.md"])
+def test_commands_and_files_of_a_guide_exist(guide: str) -> None:
+    text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8")
+    for line in re.findall(r"^    (wildbox .*)$", text, flags=re.MULTILINE):
+        words = shlex.split(line)
+        shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+        assert shown.exit_code == 0, line
+        assert all(word in shown.output for word in words[2:] if word.startswith("--")), line
+    for path in re.findall(r"`(benchmarks/\S+|examples/\S+)`", text):
+        assert (REPOSITORY / path).exists(), path
+
+
+@contextlib.contextmanager
+def no_arguments() -> Iterator[None]:
+    before, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("torchvision_faster_rcnn", "detections, labels"),
+        ("image_classification", "class 3: mean score"),
+        ("transformers_detr", "class 1: score"),
+    ],
+)
+def test_examples_run(name: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if name.startswith("transformers"):
+        for library in ("transformers", "scipy"):
+            pytest.importorskip(library, reason=f"{library} is not installed: its example is not tried")
+    with no_arguments():
+        runpy.run_path(str(REPOSITORY / "examples" / "adapters" / f"{name}.py"))
+    assert printed in capsys.readouterr().out
