@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,5 @@ def shared_data() -> Path:
 
 
 # the first call of a compiled loop takes as long as its compiler; nothing here is a test of time
-settings.register_profile("wildbox", deadline=None)
+settings.register_profile("wildbox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("wildbox")
