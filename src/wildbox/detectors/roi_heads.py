@@ -213,10 +213,11 @@ class RuleRoIHeads(RoIHeads):  # type: ignore[misc]
         labels = torch.cat([a.labels for a in chosen])
         with torch.no_grad():
             goal = torch.cat(coder.encode([a.boxes for a in chosen], sampled))  # type: ignore[attr-defined]
+            rows = foreground.nonzero()[:, 0]  # once: on a GPU each search for true values waits for it
         if deltas.shape[1] == 4:
-            box_loss = F.smooth_l1_loss(deltas[foreground], goal[foreground], beta=1 / 9, reduction="sum")
+            box_loss = F.smooth_l1_loss(deltas[rows], goal[rows], beta=1 / 9, reduction="sum")
         else:
-            box_loss = _loss_of_each_class(deltas[foreground], goal[foreground], labels[foreground, :-1])
+            box_loss = _loss_of_each_class(deltas[rows], goal[rows], labels[rows, :-1])
         return {
             "loss_classifier": self.rule.loss(logits, labels),
             "loss_box_reg": box_loss / max(len(foreground), 1),
