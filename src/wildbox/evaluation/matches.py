@@ -18,8 +18,8 @@ from wildbox.annotations import Annotations, Bools, Floats, Ints
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE, Outcomes
-from wildbox.evaluation.threads import in_chunks
 from wildbox.formats.files import whole_file
+from wildbox.threads import in_chunks
 from wildbox.vocabulary import Vocabulary
 
 Compact = NDArray[np.integer[Any]]

@@ -16,7 +16,7 @@ from wildbox.annotations import Annotations, Bools, Floats, ImageLabels, Ints
 from wildbox.boxes import intersection
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
-from wildbox.evaluation.threads import in_chunks
+from wildbox.threads import over_lists
 
 FALSE, TRUE, GROUP, IGNORED, UNVERIFIED, NO_AREA, BEYOND = range(7)
 """Outcomes; those from IGNORED on do not count.
@@ -83,7 +83,7 @@ def match(
     def task(first: int, last: int) -> None:
         _match_images(first, last, *tables, classes, iou, absorbing, verified_only, outcome, tied)
 
-    in_chunks(task, len(tied), rows=len(detections))
+    over_lists(task, detections.offsets)
     return outcome, tied
 
 
