@@ -142,7 +142,7 @@ def read_detections(
         InputWarning: counts boxes that are turned around or without area, they are kept; a file without rows;
             relative coordinates where pixels are due.
     """
-    files = [read_rows(file, relative=relative) for file in detection_files(path)]
+    files = [read_rows(file, classes=vocabulary.ids, relative=relative) for file in detection_files(path)]
     images, image = number_images(files, image_ids, more=more_images)
     label = [rows.labels(vocabulary) for rows in files]
     score, boxes = (_joined([rows.values[i] for rows in files]) for i in (0, 1))
@@ -168,7 +168,7 @@ def read_detection_parts(
     known = None if image_ids is None or more_images else set(image_ids)
     waiting: Detections | None = None
     for number, file in enumerate(files):
-        rows = read_rows(file, relative=relative)
+        rows = read_rows(file, classes=vocabulary.ids, relative=relative)
         images, image = number_images([rows], None)
         unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
         if known is not None and unknown is not None:
