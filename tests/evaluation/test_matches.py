@@ -44,7 +44,7 @@ def test_parts_merge_into_the_whole(
     rules = protocol_named(protocol)
     whole = rules.result(rules.match(*pair))
     pieces = [part(pair, order[:cut], protocol), part(pair, order[max(0, cut - 1) :], protocol)]  # one twice
-    for parts in (pieces, pieces[::-1], [merge(pieces)]):
+    for parts in ([*pieces], pieces[::-1], [merge([*pieces])]):
         again = rules.result(merge(parts))
         np.testing.assert_array_equal(again.ap, whole.ap)
         np.testing.assert_array_equal(again.truth_boxes, whole.truth_boxes)

@@ -23,7 +23,9 @@ from wildbox.threads import in_chunks
 from wildbox.vocabulary import Vocabulary
 
 Compact = NDArray[np.integer[Any]]
-ARRAYS = ("image", "label", "score", "outcome", "truth_image", "truth_label", "truth_is_group_of")
+FOUND = ("image", "label", "score", "outcome")
+TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
+ARRAYS = (*FOUND, *TRUTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,40 +161,52 @@ def _order_images(
         label[first:last], score[first:last], outcome[first:last] = label[order], score[order], outcome[order]
 
 
-def merge(parts: Sequence[Matches]) -> Matches:
+def merge(parts: list[Matches]) -> Matches:
     """The matches of several sets of images as one; an image that an earlier part holds is left out.
 
     The same result comes of any number of parts, in any order, as long as an image that stands in several of them
     has the same detections there (as where samplers fill up their last batch).
 
+    Args:
+        parts: taken out of the list one by one, so that their memory is free again as that of the whole fills up.
     Raises:
-        InputError: no parts, or parts of different classes or settings.
+        InputError: no parts, or parts of different classes or settings; the list is then as it was.
     """
     if not parts:
         raise InputError("nothing to evaluate: no images were given")
     head = parts[0]
-    for part in parts[1:]:
-        same = (part.vocabulary.ids, part.protocol, part.group_of_weight)
-        if same != (head.vocabulary.ids, head.protocol, head.group_of_weight):
-            raise InputError("matches of different classes or settings do not merge")
+    settings = {(part.vocabulary.ids, part.protocol, part.group_of_weight) for part in parts}
+    if len(settings) > 1:
+        raise InputError("matches of different classes or settings do not merge")
     seen: dict[str, int] = {}
-    columns: list[tuple[NDArray[Any], ...]] = []
-    for part in parts:
+    found, true = sum(map(len, parts)), sum(len(part.truth_label) for part in parts)
+    whole = {name: np.empty(found, getattr(head, name).dtype) for name in FOUND}
+    whole |= {name: np.empty(true, getattr(head, name).dtype) for name in TRUTH}
+    found = true = 0
+    while parts:
+        part = parts.pop(0)
         number = np.full(len(part.image_ids), -1, np.int32)
         for b, id_ in enumerate(part.image_ids):
             if id_ not in seen:
                 number[b] = seen[id_] = len(seen)
-        image, truth_image = number[part.image], number[part.truth_image]
-        found, true = image >= 0, truth_image >= 0
-        columns.append(
-            (
-                *(image[found], part.label[found], part.score[found], part.outcome[found]),
-                *(truth_image[true], part.truth_label[true], part.truth_is_group_of[true]),
-            )
-        )
-    pairs = zip(ARRAYS, zip(*columns, strict=True), strict=True)
-    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in pairs}
-    return replace(head, image_ids=tuple(seen), **whole)
+        found += _fill(whole, FOUND, part, number, found)
+        true += _fill(whole, TRUTH, part, number, true)
+    columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
+    columns |= {name: whole[name][:true] for name in TRUTH}
+    return replace(head, image_ids=tuple(seen), **columns)
+
+
+def _fill(
+    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, number: NDArray[np.int32], start: int
+) -> int:
+    """Put rows of a part into the whole, from `start` on; how many they are. The first of the columns is the image."""
+    image = number[getattr(part, names[0])]
+    is_new = image >= 0
+    end = start + int(is_new.sum())
+    whole[names[0]][start:end] = image[is_new]
+    for name in names[1:]:
+        whole[name][start:end] = getattr(part, name)[is_new]
+    return end - start
 
 
 def write_matches(matches: Matches, path: str | Path) -> None:

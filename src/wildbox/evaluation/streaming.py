@@ -70,13 +70,14 @@ class StreamingEvaluator:
         Warns:
             InputWarning: images that came more than once; and as `Protocol.result`.
         """
+        images = sum(len(part.image_ids) for part in self.parts)
         matches = merge(self.parts)
-        repeated = sum(len(part.image_ids) for part in self.parts) - len(matches.image_ids)
+        self.parts = [matches]
+        repeated = images - len(matches.image_ids)
         if repeated:
             warnings.warn(
                 f"{repeated:,} images came more than once; each counts once", InputWarning, stacklevel=2
             )
-        self.parts = [matches]
         return self.protocol.result(matches, has_image_labels=self.image_labels > 0)
 
     def reset(self) -> None:
