@@ -6,8 +6,8 @@ Cases: `arrays`, from arrays in memory to average precision of each class, besid
 the same for COCO's numbers, beside pycocotools; `csv` and `parquet`, from files to the written log, beside polars
 reading the files; `scale`, more and more detections; `shards`, Parquet files one after the other. Memory is the peak of
 what the process holds beyond its libraries, in bytes a detection. hotcoco takes group-of flags from dictionaries only,
-so it runs without them. All detections count, as with hotcoco: the Challenge's protocol leaves out those of classes that
-nobody looked for, which is less work.
+so it runs without them. All detections count, as with hotcoco: the Challenge's protocol leaves out those of a class
+that nobody looked for, which is less work.
 
 Letters: B images, N truth boxes, D detections, C classes.
 """
