@@ -25,7 +25,7 @@ def matches_of(
         ("a",),
         "open-images-challenge",
         weight,
-        np.zeros(d, np.int32),
+        np.array([0, d]),
         np.zeros(d, np.uint16),
         np.linspace(0.9, 0.1, d) if score is None else np.array(score),
         np.array(outcomes, np.int8),
@@ -121,7 +121,7 @@ def test_curves_are_those_of_sorting_everything(
         tuple(f"{i:02d}" for i in rng.permutation(images)),  # not in the order of ids
         "open-images-challenge",
         0.5,
-        np.sort(rng.integers(0, images, d)).astype(np.int32),
+        np.concatenate([[0], np.sort(rng.integers(0, d, images - 1)), [d]]),
         rng.integers(0, classes, d).astype(np.uint16),
         SCORES[scores](rng, d),
         rng.choice([FALSE, TRUE, GROUP, IGNORED], d, p=[0.6, 0.2, 0.1, 0.1]).astype(np.int8),
@@ -130,7 +130,7 @@ def test_curves_are_those_of_sorting_everything(
         rng.random(n) < 0.2,
     )
     curve, rank = curves(matches), matches.image_rank()
-    order = np.lexsort((np.arange(d), rank[matches.image], -matches.score))
+    order = np.lexsort((np.arange(d), rank[matches.image_of(np.arange(d))], -matches.score))
     for c in range(classes):
         rows = [k for k in order if matches.label[k] == c and matches.outcome[k] < IGNORED]
         expected = []

@@ -155,7 +155,7 @@ def _events(matches: Matches, rank: Ints) -> Events:
     change nothing in any sample."""
     true = true_positives(matches)
     offsets, _, _, rows = true.ordered
-    columns = (matches.label, matches.score, matches.image, matches.outcome)
+    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
     slots = np.full(len(matches), -1, np.int64)
 
     def put(first: int, last: int) -> None:
@@ -166,7 +166,7 @@ def _events(matches: Matches, rank: Ints) -> Events:
     false = np.flatnonzero(slots >= 0)
     false = false[np.argsort(slots[false], kind="stable")]
     counts = np.bincount(slots[false], minlength=len(rows))
-    images = rank.astype(np.int32)[matches.image]
+    images = np.repeat(rank.astype(np.int32), np.diff(matches.offsets))
     return (
         offsets,
         images[rows],

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
@@ -77,7 +76,7 @@ def curves(matches: Matches) -> Curves:
         np.float64
     )
     true = true_positives(matches)
-    columns = (matches.label, matches.score, matches.image, matches.outcome)
+    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
     offsets, score, _, rows = true.ordered
 
     def count(first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -115,8 +114,8 @@ Index = tuple[Ints, NDArray[np.int32]]
 """Where scores stand, so that few are compared. The scores from 0 to 1 of a class with p true positives are divided
 into the first power of two from p on. Offsets (C + 1,) of the classes; of each part how many true positives have a
 score in it or above it, and a 0 at the end of each class."""
-Columns = tuple[Compact, Floats, NDArray[Any], Outcomes]
-"""Of all detections (D,): label, score, image, outcome."""
+Columns = tuple[Compact, Floats, Ints, Outcomes]
+"""Of all detections (D,) label and score; offsets of the images (B + 1,); outcome (D,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +132,15 @@ def true_positives(matches: Matches) -> TruePositives:
     """The true positives by class, falling score, and the order of equals that `Matches` states."""
     rank = matches.image_rank()
     rows = np.flatnonzero((matches.worth > 0)[matches.outcome])
+    of_image = rank[matches.image_of(rows)]
     if np.any(rank[1:] < rank[:-1]):
-        rows = rows[np.argsort(rank[matches.image[rows]], kind="stable")]
-    rows = rows[np.argsort(matches.label[rows], kind="stable")]
+        order = np.argsort(of_image, kind="stable")
+        rows, of_image = rows[order], of_image[order]
+    order = np.argsort(matches.label[rows], kind="stable")
     counts = np.bincount(matches.label[rows], minlength=len(matches.vocabulary))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    score, rows, index = _sorted(offsets, matches.score[rows], rows)
-    return TruePositives(rank, (offsets, score, rank[matches.image[rows]], rows), index)
+    score, order, index = _sorted(offsets, matches.score[rows[order]], order)
+    return TruePositives(rank, (offsets, score, of_image[order], rows[order]), index)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -209,8 +210,12 @@ def false_rows(first: int, last: int, classes: int, columns: Columns) -> tuple[I
 
 
 @numba.njit(cache=True, nogil=True)
-def place(d: int, s: float, c: int, image: NDArray[Any], rank: Ints, ordered: Ordered, index: Index) -> int:
-    """Which of the true positives of class c is the first that stands behind detection d of score s."""
+def place(d: int, s: float, c: int, images: Ints, rank: Ints, ordered: Ordered, index: Index) -> int:
+    """Which of the true positives of class c is the first that stands behind detection d of score s.
+
+    Args:
+        images: offsets of the images (B + 1,).
+    """
     offsets, scores, ranks, rows = ordered
     first, above = index
     parts = first[c + 1] - first[c] - 1
@@ -220,7 +225,7 @@ def place(d: int, s: float, c: int, image: NDArray[Any], rank: Ints, ordered: Or
         middle = (low + high) // 2
         earlier = scores[middle] > s
         if scores[middle] == s:
-            r = rank[image[d]]
+            r = rank[np.searchsorted(images, d, side="right") - 1]
             earlier = ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)
         if earlier:
             low = middle + 1

@@ -31,7 +31,7 @@ def evaluate_files(
 ) -> EvaluationResult:
     """As `evaluate`, of a file, a folder of files or a pattern with *, as `read_detections` reads them.
 
-    Several files are evaluated one after the other, in the memory of one and 15 bytes for each detection of the others.
+    Several files are evaluated one after the other, in the memory of one and 11 bytes for each detection of the others.
 
     Args:
         expand_found: detections, too, are expanded by the hierarchy.

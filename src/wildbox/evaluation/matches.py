@@ -23,16 +23,16 @@ from wildbox.threads import in_chunks
 from wildbox.vocabulary import Vocabulary
 
 Compact = NDArray[np.integer[Any]]
-FOUND = ("image", "label", "score", "outcome")
+FOUND = ("label", "score", "outcome")
 TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
-ARRAYS = (*FOUND, *TRUTH)
+ARRAYS = ("offsets", *FOUND, *TRUTH)
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Outcomes of D detections on B images, and the truth that they were matched with, without boxes.
 
-    A sum over images: parts on different images merge into the whole. 15 bytes a detection up to 65,535 classes.
+    A sum over images: parts on different images merge into the whole. 11 bytes a detection up to 65,535 classes.
 
     Among equal scores of a class, detections stand by the id of their image, then by x1, y1, x2, y2 of their box:
     rows of one image are in that order here wherever it has an influence. So no result depends on the order in
@@ -44,8 +44,8 @@ class Matches:
     protocol: str
     group_of_weight: float
     """What a group-of box is worth in the truth, and its detections together; 0: nothing, they are ignored."""
-    image: NDArray[np.int32]
-    """(D,) ascending."""
+    offsets: Ints
+    """(B + 1,) the detections of image b are rows offsets[b] to offsets[b + 1]."""
     label: Compact
     """(D,)"""
     score: Floats
@@ -75,6 +75,10 @@ class Matches:
         if self.group_of_weight > 0:
             worth[GROUP] = self.group_of_weight
         return worth
+
+    def image_of(self, rows: Ints) -> Ints:
+        """The image of each of some rows; fastest where they ascend."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
 
     def image_rank(self) -> Ints:
         """(B,) position of each image when ids are sorted as text."""
@@ -138,7 +142,7 @@ def kept(
         truth.image_ids,
         protocol,
         group_of_weight,
-        detections.image.astype(np.int32),
+        detections.offsets,
         label,
         score,
         outcome,
@@ -179,38 +183,46 @@ def merge(parts: list[Matches]) -> Matches:
     if len(settings) > 1:
         raise InputError("matches of different classes or settings do not merge")
     seen: dict[str, int] = {}
-    found, true = sum(map(len, parts)), sum(len(part.truth_label) for part in parts)
-    whole = {name: np.empty(found, getattr(head, name).dtype) for name in FOUND}
-    whole |= {name: np.empty(true, getattr(head, name).dtype) for name in TRUTH}
-    found = true = 0
+    whole = {name: np.empty(sum(map(len, parts)), getattr(head, name).dtype) for name in FOUND}
+    boxes = sum(len(part.truth_label) for part in parts)
+    whole |= {name: np.empty(boxes, getattr(head, name).dtype) for name in TRUTH}
+    counts, found, true = [], 0, 0
     while parts:
         part = parts.pop(0)
         number = np.full(len(part.image_ids), -1, np.int32)
         for b, id_ in enumerate(part.image_ids):
             if id_ not in seen:
                 number[b] = seen[id_] = len(seen)
-        found += _fill(whole, FOUND, part, number, found)
-        true += _fill(whole, TRUTH, part, number, true)
+        is_new, of_images = number >= 0, np.diff(part.offsets)
+        counts.append(of_images[is_new])
+        found = _fill(whole, FOUND, part, np.repeat(is_new, of_images), found)
+        _fill(whole, TRUTH, part, is_new[part.truth_image], true)
+        image = number[part.truth_image]
+        true = _put(whole["truth_image"], image[image >= 0], true)
     columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
     columns |= {name: whole[name][:true] for name in TRUTH}
-    return replace(head, image_ids=tuple(seen), **columns)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return replace(head, image_ids=tuple(seen), offsets=offsets, **columns)
 
 
 def _fill(
-    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, number: NDArray[np.int32], start: int
+    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, rows: Bools, start: int
 ) -> int:
-    """Put rows of a part into the whole, from `start` on; how many they are. The first of the columns is the image."""
-    image = number[getattr(part, names[0])]
-    is_new = image >= 0
-    end = start + int(is_new.sum())
-    whole[names[0]][start:end] = image[is_new]
-    for name in names[1:]:
-        whole[name][start:end] = getattr(part, name)[is_new]
-    return end - start
+    """Put some rows of a part into the whole, from `start` on; where they end."""
+    end = start
+    for name in names:
+        column = getattr(part, name)
+        end = _put(whole[name], column if rows.all() else column[rows], start)
+    return end
+
+
+def _put(whole: NDArray[Any], column: NDArray[Any], start: int) -> int:
+    whole[start : start + len(column)] = column
+    return start + len(column)
 
 
 def write_matches(matches: Matches, path: str | Path) -> None:
-    """Write matches as a .npz file (about 15 bytes a detection), for comparisons with intervals."""
+    """Write matches as a .npz file (about 11 bytes a detection), for comparisons with intervals."""
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,

@@ -22,7 +22,7 @@ from wildbox.vocabulary import Hierarchy
 
 @dataclass(eq=False)
 class StreamingEvaluator:
-    """Matches each batch at once and keeps 15 bytes a detection (score, class, image, outcome).
+    """Matches each batch at once and keeps 11 bytes a detection (score, class, image, outcome).
 
     It gives the numbers of `evaluate` on all batches together, whatever the batches and their order. It can be
     pickled; `wildbox.training.distributed.gather_evaluator` merges those of all processes.
@@ -90,7 +90,7 @@ def evaluate_parts(
 ) -> EvaluationResult:
     """As `evaluate`, where detections come in parts, each with all those of its images.
 
-    Memory: the part at hand and 15 bytes for each detection so far.
+    Memory: the part at hand and 11 bytes for each detection so far.
 
     Raises:
         InputError: an image that stands in two parts.
