@@ -16,9 +16,10 @@ import pytest
 from evaluation.small_tables import found_of, truth_of
 
 from wildbox.annotations import Annotations, Floats
+from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
-from wildbox.evaluation.coco import evaluate_coco, evaluate_lvis, read_coco_truth
+from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
 from wildbox.formats.coco import read_coco, write_coco
 from wildbox.vocabulary import Vocabulary
 
@@ -82,6 +83,19 @@ def as_results(rows: Floats) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def table_of(rows: Floats, truth: CocoTruth | Annotations) -> Detections:
+    """Results as a table."""
+    ids, vocabulary = truth.image_ids, truth.vocabulary
+    return found_of(
+        vocabulary,
+        ids,
+        [ids.index(str(int(row[0]))) for row in rows],
+        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
+        [vocabulary.index(str(int(row[6]))) for row in rows],
+        rows[:, 5],
+    )
 
 
 def assert_of_class(result: EvaluationResult, id_: str, expected: dict[str, Floats]) -> None:
@@ -180,15 +194,7 @@ def test_tables_give_what_files_give(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", InputWarning)
         truth = read_coco(tmp_path / "drawn.json")
     write_coco(truth, tmp_path / "truth.json")  # areas are those of the boxes
-    ids = truth.image_ids
-    found = found_of(
-        truth.vocabulary,
-        ids,
-        [ids.index(str(int(row[0]))) for row in rows],
-        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
-        [truth.vocabulary.index(str(int(row[6]))) for row in rows],
-        rows[:, 5],
-    )
+    found = table_of(rows, truth)
     from_file = evaluate_coco(found, read_coco_truth(tmp_path / "truth.json"))
     from_table = evaluate_coco(found, truth)
     assert from_table.vocabulary.ids == from_file.vocabulary.ids
