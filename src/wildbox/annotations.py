@@ -6,7 +6,7 @@ Letters: B images, N boxes, V verified image labels, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any
@@ -20,6 +20,9 @@ from wildbox.vocabulary import Hierarchy, Vocabulary
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+BOX_COLUMNS = ("image", "boxes", "label", "is_group_of")
 
 
 def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[Any]:
@@ -136,7 +139,8 @@ class Annotations:
     @cached_property
     def offsets(self) -> Ints:
         """(B + 1,) the boxes of image b are rows offsets[b] to offsets[b + 1]."""
-        return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+        counts = np.bincount(self.image, minlength=len(self.image_ids))
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def file_name(self, image: int) -> str:
         """Where an image lies in the image folder: its file name, or, as in Open Images, its id with `.jpg`."""
@@ -145,8 +149,17 @@ class Annotations:
     def keep(self, rows: ArrayLike) -> Annotations:
         """The same table with some of its boxes only, given as N truth values; all images stay."""
         kept = np.asarray(rows, bool)
-        columns = {name: getattr(self, name)[kept] for name in ("image", "boxes", "label", "is_group_of")}
-        return replace(self, **columns)
+        return self._of_valid(**{name: getattr(self, name)[kept] for name in BOX_COLUMNS})
+
+    def _of_valid(self, **columns: Any) -> Annotations:
+        """This table with other columns, which are not checked: they come from a table that was."""
+        table = object.__new__(Annotations)
+        unchanged = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, column in (unchanged | columns).items():
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)
+            object.__setattr__(table, name, column)
+        return table
 
     def parts(self, count: int) -> Iterator[Annotations]:
         """At most `count` tables of consecutive images, with about as many boxes each; together they are this one.
@@ -161,8 +174,7 @@ class Annotations:
         cuts = np.searchsorted(labels.image[order], edges)
         for k, (first, last) in enumerate(pairwise(edges)):
             rows, verified = slice(offsets[first], offsets[last]), order[cuts[k] : cuts[k + 1]]
-            yield replace(
-                self,
+            yield self._of_valid(
                 image_ids=self.image_ids[first:last],
                 image=self.image[rows] - first,
                 boxes=self.boxes[rows],

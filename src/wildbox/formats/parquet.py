@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,10 @@ KINDS = ("images", "boxes", "labels")
 
 @dataclass(frozen=True)
 class ParquetDataset:
-    """A folder that `write_parquet` wrote; `len` is the number of shards, iterating reads one after the other."""
+    """A folder that `write_parquet` wrote; `len` is the number of shards.
+
+    Iterating gives one after the other and reads the next meanwhile, so two are in memory.
+    """
 
     folder: Path
     vocabulary: Vocabulary
@@ -45,7 +49,13 @@ class ParquetDataset:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Annotations]:
-        return map(self.shard, range(len(self)))
+        with ThreadPoolExecutor(1) as reader:
+            ahead: Future[Annotations] | None = None
+            for number in range(len(self)):
+                shard = self.shard(0) if ahead is None else ahead.result()
+                ahead = reader.submit(self.shard, number + 1) if number + 1 < len(self) else None
+                yield shard
+                del shard  # or three are
 
     def shard(self, number: int) -> Annotations:
         """One shard.
