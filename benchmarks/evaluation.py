@@ -343,8 +343,6 @@ def main() -> None:
         "shards": lambda: shards(5 * settings.images),
     }
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    if settings.out is not None:
-        settings.out.unlink(missing_ok=True)
     for case in settings.cases.split(","):
         for row in cases[case]():
             print(*row.values(), sep="\t", flush=True)

@@ -65,9 +65,12 @@ class Detections:
             raise InputError("an image id stands twice among the images")
         if not len(self):
             return
-        for name, limit in (("image", len(self.image_ids)), ("label", len(self.vocabulary))):
-            values = getattr(self, name)
-            if values.min() < 0 or values.max() >= limit:
+        ends = {
+            "image": (self.image[0], self.image[-1], len(self.image_ids)),
+            "label": (self.label.min(), self.label.max(), len(self.vocabulary)),
+        }
+        for name, (least, most, limit) in ends.items():
+            if least < 0 or most >= limit:
                 raise InputError(f"a detection's {name} is outside 0..{limit - 1}")
         if not (self.score.min() >= 0 and self.score.max() <= 1):  # NaN: the smallest is NaN
             bad = self.score[~((self.score >= 0) & (self.score <= 1))][0]
