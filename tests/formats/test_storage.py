@@ -123,6 +123,24 @@ def test_dialects_of_csv(tmp_path: Path) -> None:
     assert (found.image_ids, found.label.tolist(), found.boxes.tolist()) == (("a",), [1], [[0, 0, 1, 1]])
 
 
+def test_names_of_classes_where_none_is_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wildbox.formats.csv_rows.CHUNK", 16)
+    named = Vocabulary(("/m/1", "/m/2", "/m/3"), ("cat", "dog", "dog"))
+    blank = "\n" * 40
+    found = read_detections(
+        found_file(tmp_path, f"a,cat,1,0,1,0,1\n{blank}b,cat,1,0,1,0,1\n"), vocabulary=named
+    )
+    assert (found.image_ids, found.label.tolist()) == (("a", "b"), [0, 0])
+    with pytest.raises(
+        InputError, match=r"csv:3: LabelName is 'dog', the name of several classes: /m/2, /m/3"
+    ):
+        read_detections(found_file(tmp_path, "a,cat,1,0,1,0,1\na,dog,1,0,1,0,1\n"), vocabulary=named)
+    with pytest.raises(
+        InputError, match=r"csv:2: LabelName is 'cat', expected one of 3 classes, such as /m/1"
+    ):
+        read_detections(found_file(tmp_path, "a,cat,1,0,1,0,1\na,/m/2,1,0,1,0,1\n"), vocabulary=named)
+
+
 def test_more_or_fewer_fields_than_the_header(tmp_path: Path) -> None:
     for row, fields in (("a,cat,1,0,1,0", 6), ("a,cat,1,0,1,0,1,1", 8)):
         with pytest.raises(InputError, match=rf"csv:3: {fields} fields, expected 7"):
@@ -207,6 +225,8 @@ def test_coco_results(tmp_path: Path) -> None:
     assert rows.tolist() == [[7, 0.1, 1, 0.2, 2, 0.3, 2], [5, 0, 0, 1, 1, 1, 1]]
     path.write_text(json.dumps([{"image_id": "a", "category_id": "dog", "bbox": [0, 0, 1, 1], "score": 1}]))
     assert read_detections(path, vocabulary=PETS).image_ids == ("a",)
+    (tmp_path / "results.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert read_detections(tmp_path / "results.json.gz", vocabulary=PETS).label.tolist() == [1]
     path.write_text("[]")
     with pytest.warns(InputWarning, match="no rows"):
         assert len(read_detections(path, vocabulary=PETS)) == 0

@@ -22,10 +22,10 @@ from wildbox.vocabulary import Hierarchy
 
 @dataclass(eq=False)
 class StreamingEvaluator:
-    """Matches each batch at once and keeps 11 bytes a detection (score, class, image, outcome).
+    """Matches each batch at once and keeps 11 bytes a detection (score, class, outcome).
 
     It gives the numbers of `evaluate` on all batches together, whatever the batches and their order. It can be
-    pickled; `wildbox.training.distributed.gather_evaluator` merges those of all processes.
+    pickled; `wildbox.training.evaluation.gather_evaluator` merges those of all processes.
 
     Args:
         protocol: see `protocol_named`.

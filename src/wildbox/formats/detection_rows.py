@@ -56,18 +56,23 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
     checks, likely = _checks(relative=bool(relative)), pl.Enum(classes) if classes else None
     if path.suffix == ".parquet":
         return _whole(_collected(path, IDS | NUMBERS), checks, path, ("row {}: ", 1), likely)
-    if path.suffix == ".json":
+    if is_json(path):
         return result_rows(read_results(path), path, relative=relative)
     if _is_submission(path):
         return _read_submission(path, checks)
     return read_labelled_rows(path, NUMBERS, _values, checks=checks, likely=likely)
 
 
+def is_json(path: Path) -> bool:
+    """Whether a file is taken as COCO results: by its ending .json, or .json.gz and the like."""
+    return ".json" in path.suffixes[-2:]
+
+
 def ids_in(path: Path, column: str) -> list[str]:
     """What occurs in ImageID, or in LabelName, of a file that `read_rows` reads."""
     if path.suffix == ".parquet":
         found = [_collected(path, {column: TEXT})[column].unique()]
-    elif path.suffix == ".json" or _is_submission(path):
+    elif is_json(path) or _is_submission(path):
         rows = read_rows(path)
         found = [rows.runs.unique() if column == "ImageID" else pl.Series(rows.classes, dtype=TEXT)]
     else:

@@ -167,7 +167,7 @@ def part_of(
 
 def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Series, NDArray[np.unsignedinteger[Any]]]:
     """Classes, and the place of each label among them."""
-    if likely is not None:
+    if likely is not None and len(labels):
         coded = labels.cast(likely, strict=False)
         if not coded.null_count():
             return likely.categories, coded.to_physical().to_numpy()

@@ -128,7 +128,8 @@ def read_detections(
     """Detections of a file, a folder of files, or a pattern with *; one without rows is a model that found nothing.
 
     Endings: .parquet; .json, COCO results, a list of image_id, category_id, bbox (x, y, width, height), score;
-    anything else is CSV, or a challenge submission where the header is ImageId,PredictionString.
+    anything else is CSV, or a challenge submission where the header is ImageId,PredictionString. All but Parquet may
+    be compressed by gzip or Zstandard. Classes are given by their ids, or by names in a file where none is an id.
 
     Args:
         vocabulary: the classes; another is an error.
@@ -140,7 +141,7 @@ def read_detections(
             coordinate that is no finite number, a score outside [0, 1], pixels where coordinates should be relative.
     Warns:
         InputWarning: counts boxes that are turned around or without area, they are kept; a file without rows;
-            relative coordinates where pixels are due.
+            relative coordinates where pixels are due; a CSV file whose last line has no line break.
     """
     files = [read_rows(file, classes=vocabulary.ids, relative=relative) for file in detection_files(path)]
     images, image = number_images(files, image_ids, more=more_images)
