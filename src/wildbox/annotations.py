@@ -49,15 +49,24 @@ class ImageLabels:
     """(V,) index of the class."""
     is_positive: Bools = field(default_factory=lambda: np.zeros(0, bool))
     """(V,) true: verified to be there; false: verified to be absent."""
+    is_exhaustive: Bools = None  # type: ignore[assignment]
+    """(V,) false: perhaps not every object of the class has a box (LVIS). Default: every one has."""
 
     def __post_init__(self) -> None:
         rows = len(self.image)
+        if self.is_exhaustive is None:
+            object.__setattr__(self, "is_exhaustive", np.ones(rows, bool))
         object.__setattr__(self, "image", _column(self.image, np.int64, "image", rows))
         object.__setattr__(self, "label", _column(self.label, np.int64, "label", rows))
-        object.__setattr__(self, "is_positive", _column(self.is_positive, bool, "is_positive", rows))
+        for name in ("is_positive", "is_exhaustive"):
+            object.__setattr__(self, name, _column(getattr(self, name), bool, name, rows))
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def rows(self, index: ArrayLike) -> ImageLabels:
+        """Some rows: indices in any order, or V truth values."""
+        return ImageLabels(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +191,7 @@ class Annotations:
                 is_group_of=self.is_group_of[rows],
                 sizes=self.sizes[first:last],
                 file_names=self.file_names[first:last],
-                image_labels=ImageLabels(
-                    labels.image[verified] - first, labels.label[verified], labels.is_positive[verified]
-                ),
+                image_labels=replace(labels.rows(verified), image=labels.image[verified] - first),
             )
 
     def select(self, images: ArrayLike) -> Annotations:
@@ -204,10 +211,8 @@ class Annotations:
             is_group_of=self.is_group_of[row],
             sizes=self.sizes[keep],
             file_names=tuple(names[i] for i in keep) if names else (),
-            image_labels=ImageLabels(
-                renumber[self.image_labels.image[verified]],
-                self.image_labels.label[verified],
-                self.image_labels.is_positive[verified],
+            image_labels=replace(
+                self.image_labels.rows(verified), image=renumber[self.image_labels.image[verified]]
             ),
         )
 
@@ -246,6 +251,7 @@ def concatenate(tables: Sequence[Annotations]) -> Annotations:
             joined("image", shift=True, labels=True),
             joined("label", labels=True),
             joined("is_positive", labels=True),
+            joined("is_exhaustive", labels=True),
         ),
     )
 
@@ -269,9 +275,11 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
     itself = np.eye(len(hierarchy), dtype=bool)
     upward = hierarchy.is_ancestor | itself
     row, label = _spread(annotations.label, upward)
-    labels = annotations.image_labels
-    positive, up = _spread(labels.label[labels.is_positive], upward)
-    negative, down = _spread(labels.label[~labels.is_positive], hierarchy.is_ancestor.T | itself)
+    there = annotations.image_labels.rows(annotations.image_labels.is_positive)
+    absent = annotations.image_labels.rows(~annotations.image_labels.is_positive)
+    positive, up = _spread(there.label, upward)
+    negative, down = _spread(absent.label, hierarchy.is_ancestor.T | itself)
+    labels = [replace(there.rows(positive), label=up), replace(absent.rows(negative), label=down)]
     return replace(
         annotations,
         image=annotations.image[row],
@@ -279,14 +287,7 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
         label=label,
         is_group_of=annotations.is_group_of[row],
         image_labels=ImageLabels(
-            np.concatenate(
-                [
-                    labels.image[labels.is_positive][positive],
-                    labels.image[~labels.is_positive][negative],
-                ]
-            ),
-            np.concatenate([up, down]),
-            np.arange(len(up) + len(down)) < len(up),
+            *(np.concatenate([getattr(some, field.name) for some in labels]) for field in fields(ImageLabels))
         ),
     )
 
