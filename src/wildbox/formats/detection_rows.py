@@ -112,7 +112,7 @@ def _whole(
     place: tuple[str, int],
     likely: pl.Enum | None = None,
 ) -> LabelledRows:
-    """Rows of a table that holds a whole file.
+    """Rows of a table that holds a whole file; their values are put where they stay at once.
 
     Args:
         place: what an error says of a row, whose number stands for {}; and the number of the first row.
