@@ -8,13 +8,14 @@ from itertools import chain
 import numpy as np
 import pytest
 
+import wildbox.threads as threads_module
 from wildbox.threads import in_chunks, over_lists
 
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", request.param)
-    monkeypatch.setattr("wildbox.threads.WORTH_A_THREAD", 3)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 3)
     return int(request.param)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import wildbox.threads as threads_module
 from wildbox.annotations import Floats
 from wildbox.evaluation.average_precision import average_precisions, best_f1, eleven_point
 from wildbox.evaluation.curves import curves
@@ -112,8 +113,8 @@ def test_curves_are_those_of_sorting_everything(
     scores: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
-    monkeypatch.setattr("wildbox.threads.WORTH_A_THREAD", 100)
-    monkeypatch.setattr("wildbox.evaluation.curves.BLOCK", 700)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 100)
+    monkeypatch.setitem(curves.__globals__, "BLOCK", 700)
     rng = np.random.default_rng(3)
     d, n, classes, images = 5_000, 900, 3, 40
     matches = Matches(

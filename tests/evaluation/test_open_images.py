@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.open_images_evaluator import evaluate_literally
 
+import wildbox.threads as threads_module
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
@@ -354,7 +355,7 @@ def test_threads_have_no_influence(protocol: str, monkeypatch: pytest.MonkeyPatc
     source = rng.integers(0, n, d)
     moved = boxes[source] + rng.normal(0, 0.05, (d, 4))
     found = found_of(three, ids, image[source], moved, label[source], rng.integers(0, 30, d) / 30)
-    monkeypatch.setattr("wildbox.threads.WORTH_A_THREAD", 10)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 10)
     results = []
     for threads in (1, 2, 7):
         monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import InputError, InputWarning
-from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
+from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
 from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
 from wildbox.vocabulary import Hierarchy
 
@@ -48,7 +48,7 @@ def assert_same(a: EvaluationResult, b: EvaluationResult) -> None:
 def many(request: pytest.FixtureRequest) -> Iterator[int]:
     """How many detections are put together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wildbox.evaluation.streaming.MANY", request.param)
+        patch.setattr(streaming, "MANY", request.param)
         yield request.param
 
 

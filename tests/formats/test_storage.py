@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import InputError, InputWarning
+from wildbox.formats import csv_rows, detection_rows
 from wildbox.formats.storage import (
     read_coco_results,
     read_detection_parts,
@@ -124,7 +125,7 @@ def test_dialects_of_csv(tmp_path: Path) -> None:
 
 
 def test_names_of_classes_where_none_is_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wildbox.formats.csv_rows.CHUNK", 16)
+    monkeypatch.setattr(csv_rows, "CHUNK", 16)
     named = Vocabulary(("/m/1", "/m/2", "/m/3"), ("cat", "dog", "dog"))
     blank = "\n" * 40
     found = read_detections(
@@ -148,8 +149,8 @@ def test_more_or_fewer_fields_than_the_header(tmp_path: Path) -> None:
 
 
 def test_a_class_that_only_later_rows_name_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wildbox.formats.csv_rows.CHUNK", 64)
-    monkeypatch.setattr("wildbox.formats.detection_rows.ROWS", 4)
+    monkeypatch.setattr(csv_rows, "CHUNK", 64)
+    monkeypatch.setattr(detection_rows, "ROWS", 4)
     path = found_file(tmp_path, "a,cat,1,0,1,0,1\n" * 9 + "b,dog,1,0,1,0,1\nb,cow,1,0,1,0,1\n")
     with pytest.raises(InputError, match=r"csv:12: LabelName is 'cow', expected one of 2 classes"):
         read_detections(path, vocabulary=PETS)
