@@ -21,7 +21,7 @@ CODE = [
 
 FLOORS = (
     ("errors",),
-    ("boxes", "vocabulary"),
+    ("boxes", "threads", "vocabulary"),
     ("annotations",),
     ("detections",),
     ("formats",),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation.small_tables import draw
-from evaluation.test_coco import drawn
+from evaluation.test_coco import as_results, drawn
 from typer.testing import CliRunner
 
 from wildbox.cli.app import app
@@ -117,11 +117,7 @@ def test_settings_that_do_not_fit(folder: Path) -> None:
 def test_coco(folder: Path) -> None:
     document, rows = drawn(np.random.default_rng(1))
     (folder / "truth.json").write_text(json.dumps(document))
-    results = [
-        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5].tolist(), "score": row[5]}
-        for row in rows
-    ]
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(as_results(rows)))
     for protocol, name in (("coco", "AR100"), ("lvis", "APr")):
         said = run(
             "evaluate", "results.json", "--truth", "truth.json", "--protocol", protocol, "--out", "log.md"

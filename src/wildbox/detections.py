@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.errors import InputError
@@ -63,9 +65,12 @@ class Detections:
             raise InputError("an image id stands twice among the images")
         if not len(self):
             return
-        for name, limit in (("image", len(self.image_ids)), ("label", len(self.vocabulary))):
-            values = getattr(self, name)
-            if values.min() < 0 or values.max() >= limit:
+        ends = {
+            "image": (self.image[0], self.image[-1], len(self.image_ids)),
+            "label": (self.label.min(), self.label.max(), len(self.vocabulary)),
+        }
+        for name, (least, most, limit) in ends.items():
+            if least < 0 or most >= limit:
                 raise InputError(f"a detection's {name} is outside 0..{limit - 1}")
         if not (self.score.min() >= 0 and self.score.max() <= 1):  # NaN: the smallest is NaN
             bad = self.score[~((self.score >= 0) & (self.score <= 1))][0]
@@ -80,6 +85,16 @@ class Detections:
     def offsets(self) -> Ints:
         """(B + 1,) the detections of image b are rows offsets[b] to offsets[b + 1]."""
         return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+
+    def select(self, images: ArrayLike) -> Detections:
+        """The same table for some images, given as B' indices; they are numbered anew in that order."""
+        keep = np.asarray(images, np.int64)
+        renumber = np.full(len(self.image_ids), -1, np.int64)
+        renumber[keep] = np.arange(len(keep))
+        image = renumber[self.image]
+        row = image >= 0
+        ids = tuple(self.image_ids[i] for i in keep)
+        return Detections(self.vocabulary, ids, image[row], self.boxes[row], self.label[row], self.score[row])
 
     def aligned(self, truth: Annotations) -> Detections:
         """The same detections on the images of `truth`, in its order.
@@ -101,6 +116,25 @@ class Detections:
             raise InputError(f"{len(unknown)} images with detections are not in the truth: {some}")
         image = renumber[self.image] if len(self) else self.image
         return Detections(self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score)
+
+
+def concatenate_detections(parts: Sequence[Detections]) -> Detections:
+    """Tables of the same classes as one; an image that several have gets the rows of all.
+
+    Raises:
+        InputError: no tables, or such of different classes.
+
+    >>> a, b = (Detections(Vocabulary(("cat",)), ids, [0], [[0, 0, 1, 1]], [0], [1]) for ids in (("x",), ("y", "x")))
+    >>> concatenate_detections([a, b]).image_ids
+    ('x', 'y')
+    """
+    if not parts or any(part.vocabulary.ids != parts[0].vocabulary.ids for part in parts):
+        raise InputError("expected tables of detections, of the same classes")
+    ids = tuple(dict.fromkeys(id_ for part in parts for id_ in part.image_ids))
+    position = {id_: i for i, id_ in enumerate(ids)}
+    image = [np.array([position[id_] for id_ in part.image_ids], np.int64)[part.image] for part in parts]
+    columns = ([getattr(part, name) for part in parts] for name in ("boxes", "label", "score"))
+    return Detections(parts[0].vocabulary, ids, np.concatenate(image), *map(np.concatenate, columns))
 
 
 def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detections:

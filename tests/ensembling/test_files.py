@@ -11,7 +11,7 @@ from ensembling.several_models import VOCABULARY, model_of, rows_of
 from wildbox.ensembling import read_models
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult
-from wildbox.formats.storage import write_detections
+from wildbox.formats.storage import write_detections, write_submission
 from wildbox.vocabulary import Vocabulary
 
 UNIT = (0.0, 0.0, 1.0, 1.0)
@@ -52,6 +52,19 @@ def test_classes_are_the_given_ones_or_those_of_the_logs_or_those_that_occur(
     assert models[0].vocabulary == TURNED
     assert weights is not None
     assert weights.tolist() == [[0.3, 0.2, 0.1], [0.6, 0.5, 0.4]]
+
+
+@pytest.mark.filterwarnings("ignore::wildbox.errors.InputWarning")
+@pytest.mark.parametrize("ending", ["parquet", "json", "submission"])
+def test_classes_that_occur_in_files_of_any_kind(files: list[Path], tmp_path: Path, ending: str) -> None:
+    model = model_of([(2, 1, 0.9, UNIT), (1, 0, 0.8, UNIT)])
+    if ending == "submission":
+        write_submission(model, tmp_path / "other.csv")
+    else:
+        write_detections(model, tmp_path / f"other.{ending}")
+    other = next(tmp_path.glob("other.*"))
+    for model in read_models([other, files[0]])[0]:
+        assert (model.vocabulary.ids, model.image_ids) == (("x", "y"), ("b", "c"))
 
 
 @pytest.mark.filterwarnings("ignore:.*a.csv found nothing")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+import wildbox.threads as threads_module
+from wildbox.annotations import Floats
 from wildbox.evaluation.average_precision import average_precisions, best_f1, eleven_point
 from wildbox.evaluation.curves import curves
 from wildbox.evaluation.matches import Matches
@@ -22,7 +26,7 @@ def matches_of(
         ("a",),
         "open-images-challenge",
         weight,
-        np.zeros(d, np.int32),
+        np.array([0, d]),
         np.zeros(d, np.uint16),
         np.linspace(0.9, 0.1, d) if score is None else np.array(score),
         np.array(outcomes, np.int8),
@@ -93,3 +97,51 @@ def test_eleven_points() -> None:
         (3 + 6 * 0.9) / 11
     )
     assert eleven_point(np.zeros(0), np.zeros(0)) == 0.0
+
+
+SCORES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "spread": lambda rng, d: rng.random(d),
+    "few": lambda rng, d: rng.integers(0, 4, d) / 3,
+    "crowded": lambda rng, d: rng.random(d) * 1e-9 + (rng.random(d) < 0.1),
+    "one": lambda rng, d: np.full(d, 0.25),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("scores", SCORES)
+def test_curves_are_those_of_sorting_everything(
+    scores: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 100)
+    monkeypatch.setitem(curves.__globals__, "BLOCK", 700)
+    rng = np.random.default_rng(3)
+    d, n, classes, images = 5_000, 900, 3, 40
+    matches = Matches(
+        Vocabulary(tuple("abc")),
+        tuple(f"{i:02d}" for i in rng.permutation(images)),  # not in the order of ids
+        "open-images-challenge",
+        0.5,
+        np.concatenate([[0], np.sort(rng.integers(0, d, images - 1)), [d]]),
+        rng.integers(0, classes, d).astype(np.uint16),
+        SCORES[scores](rng, d),
+        rng.choice([FALSE, TRUE, GROUP, IGNORED], d, p=[0.6, 0.2, 0.1, 0.1]).astype(np.int8),
+        np.zeros(n, np.int32),
+        rng.integers(0, classes, n).astype(np.uint16),
+        rng.random(n) < 0.2,
+    )
+    curve, rank = curves(matches), matches.image_rank()
+    order = np.lexsort((np.arange(d), rank[matches.image_of(np.arange(d))], -matches.score))
+    for c in range(classes):
+        rows = [k for k in order if matches.label[k] == c and matches.outcome[k] < IGNORED]
+        expected = []
+        for place, k in enumerate(rows):
+            if matches.outcome[k] != FALSE:
+                before = sum(matches.outcome[j] == FALSE for j in rows[:place])
+                until = sum(
+                    matches.outcome[j] == FALSE and matches.score[j] >= matches.score[k] for j in rows
+                )
+                expected.append((matches.score[k], {TRUE: 1, GROUP: 0.5}[matches.outcome[k]], before, until))
+        part = slice(curve.offsets[c], curve.offsets[c + 1])
+        columns = (curve.score, curve.worth, curve.false_before, curve.false_until)
+        assert list(zip(*(column[part] for column in columns), strict=True)) == expected

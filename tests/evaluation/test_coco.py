@@ -16,9 +16,10 @@ import pytest
 from evaluation.small_tables import found_of, truth_of
 
 from wildbox.annotations import Annotations, Floats
+from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
-from wildbox.evaluation import evaluate, protocol_named
-from wildbox.evaluation.coco import evaluate_coco, evaluate_lvis, read_coco_truth
+from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
+from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
 from wildbox.formats.coco import read_coco, write_coco
 from wildbox.vocabulary import Vocabulary
 
@@ -84,6 +85,28 @@ def as_results(rows: Floats) -> list[dict[str, Any]]:
     ]
 
 
+def table_of(rows: Floats, truth: CocoTruth | Annotations) -> Detections:
+    """Results as a table."""
+    ids, vocabulary = truth.image_ids, truth.vocabulary
+    return found_of(
+        vocabulary,
+        ids,
+        [ids.index(str(int(row[0]))) for row in rows],
+        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
+        [vocabulary.index(str(int(row[6]))) for row in rows],
+        rows[:, 5],
+    )
+
+
+def assert_of_class(result: EvaluationResult, id_: str, expected: dict[str, Floats]) -> None:
+    """The numbers of a class are the means of what a reference knows (is not -1)."""
+    c = result.vocabulary.index(id_)
+    for name, values in expected.items():
+        mean = np.mean(values[values > -1]) if (values > -1).any() else np.nan
+        got = result.ap[c] if name == "AP" else result.columns[name][c]
+        np.testing.assert_allclose(got, mean, rtol=0, atol=1e-9, err_msg=name)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
     coco = pytest.importorskip("pycocotools.coco")
@@ -113,18 +136,18 @@ def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
         "ARl",
     ]
     np.testing.assert_allclose(list(result.summary.values()), run.stats, rtol=0, atol=1e-9)
+    assert set(result.columns) == set(result.summary) - {"AP"}
+    precision, recall = run.eval["precision"], run.eval["recall"]  # (IoU, recall, class, area, limit)
     for k, id_ in enumerate(sorted(CATEGORIES)):
-        c = result.vocabulary.index(str(id_))
-        for name, values in (
-            ("ap", run.eval["precision"][:, :, k, 0, -1]),
-            ("AP75", run.eval["precision"][5, :, k, 0, -1]),
-            ("APs", run.eval["precision"][:, :, k, 1, -1]),
-            ("AR10", run.eval["recall"][:, k, 0, 1]),
-            ("ARl", run.eval["recall"][:, k, 3, -1]),
-        ):
-            expected = np.mean(values[values > -1]) if (values > -1).any() else np.nan
-            got = result.ap[c] if name == "ap" else result.columns[name][c]
-            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
+        of_class = {
+            "AP": precision[:, :, k, 0, -1],
+            "AP50": precision[0, :, k, 0, -1],
+            "AP75": precision[5, :, k, 0, -1],
+            **{f"AP{size}": precision[:, :, k, area, -1] for area, size in enumerate("sml", start=1)},
+            **{f"AR{most}": recall[:, k, 0, limit] for limit, most in enumerate((1, 10, 100))},
+            **{f"AR{size}": recall[:, k, area, -1] for area, size in enumerate("sml", start=1)},
+        }
+        assert_of_class(result, str(id_), of_class)
     ordinary = [entry["category_id"] for entry in document["annotations"] if not entry["iscrowd"]]
     assert result.truth_boxes.tolist() == [ordinary.count(int(id_)) for id_ in result.vocabulary.ids]
     assert result.detections.sum() == len(rows)
@@ -147,10 +170,18 @@ def test_equals_lvis(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch)
     assert set(result.summary) == set(run.get_results())
     for name, expected in run.get_results().items():
         assert result.summary[name] == pytest.approx(expected, abs=1e-9)
+    precision, recall = run.eval["precision"], run.eval["recall"]  # (IoU, recall, class, area)
     for k, id_ in enumerate(sorted(CATEGORIES)):
-        values = run.eval["precision"][:, :, k, 0]
-        expected = np.mean(values[values > -1]) if (values > -1).any() else np.nan
-        np.testing.assert_allclose(result.ap[result.vocabulary.index(str(id_))], expected, rtol=0, atol=1e-9)
+        of_class = {
+            "AP": precision[:, :, k, 0],
+            "AP50": precision[0, :, k, 0],
+            "AP75": precision[5, :, k, 0],
+            "AR@300": recall[:, k, 0],
+            **{f"AP{size}": precision[:, :, k, area] for area, size in enumerate("sml", start=1)},
+            **{f"AR{size}@300": recall[:, k, area] for area, size in enumerate("sml", start=1)},
+        }
+        assert set(of_class) == {"AP", *result.columns}
+        assert_of_class(result, str(id_), of_class)
 
 
 def test_tables_give_what_files_give(tmp_path: Path) -> None:
@@ -163,15 +194,7 @@ def test_tables_give_what_files_give(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", InputWarning)
         truth = read_coco(tmp_path / "drawn.json")
     write_coco(truth, tmp_path / "truth.json")  # areas are those of the boxes
-    ids = truth.image_ids
-    found = found_of(
-        truth.vocabulary,
-        ids,
-        [ids.index(str(int(row[0]))) for row in rows],
-        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
-        [truth.vocabulary.index(str(int(row[6]))) for row in rows],
-        rows[:, 5],
-    )
+    found = table_of(rows, truth)
     from_file = evaluate_coco(found, read_coco_truth(tmp_path / "truth.json"))
     from_table = evaluate_coco(found, truth)
     assert from_table.vocabulary.ids == from_file.vocabulary.ids

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from evaluation.small_tables import draw, found_of, truth_of
-from evaluation.test_coco import drawn
+from evaluation.test_coco import as_results, drawn, table_of
 
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
@@ -84,24 +84,11 @@ def test_relative_truth_wants_relative_detections(tmp_path: Path) -> None:
 def test_coco_results_and_tables(tmp_path: Path, lvis: bool) -> None:
     document, rows = drawn(np.random.default_rng(1))
     (tmp_path / "truth.json").write_text(json.dumps(document))
-    results = [
-        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5].tolist(), "score": row[5]}
-        for row in rows
-    ]
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "results.json").write_text(json.dumps(as_results(rows)))
     truth = read_coco_truth(tmp_path / "truth.json")
     result = evaluate_coco_files(tmp_path / "results.json", truth, lvis=lvis)
     if not lvis:
         assert result.summary == evaluate_coco(rows, truth).summary
-    ids = truth.image_ids
-    found = found_of(
-        truth.vocabulary,
-        ids,
-        [ids.index(str(int(row[0]))) for row in rows],
-        np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]),
-        [truth.vocabulary.index(str(int(row[6]))) for row in rows],
-        rows[:, 5],
-    )
-    write_detections(found, tmp_path / "found.csv")
+    write_detections(table_of(rows, truth), tmp_path / "found.csv")
     again = evaluate_coco_files(tmp_path / "found.csv", truth, lvis=lvis)
     assert again.summary == pytest.approx(result.summary, abs=1e-9)

@@ -44,7 +44,7 @@ def test_parts_merge_into_the_whole(
     rules = protocol_named(protocol)
     whole = rules.result(rules.match(*pair))
     pieces = [part(pair, order[:cut], protocol), part(pair, order[max(0, cut - 1) :], protocol)]  # one twice
-    for parts in (pieces, pieces[::-1], [merge(pieces)]):
+    for parts in ([*pieces], pieces[::-1], [merge([*pieces])]):
         again = rules.result(merge(parts))
         np.testing.assert_array_equal(again.ap, whole.ap)
         np.testing.assert_array_equal(again.truth_boxes, whole.truth_boxes)
@@ -78,10 +78,11 @@ def test_written_is_read_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(matches, name))
 
 
-def test_fifteen_bytes_a_detection() -> None:
+def test_eleven_bytes_a_detection() -> None:
     matches = part(next_pair(), [0, 1, 2], "open-images-challenge")
-    columns = (matches.image, matches.label, matches.score, matches.outcome)
-    assert sum(column.itemsize for column in columns) == 15
+    columns = (matches.label, matches.score, matches.outcome)
+    assert sum(column.itemsize for column in columns) == 11
+    assert all(len(column) == len(matches) for column in columns)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.open_images_evaluator import evaluate_literally
 
+import wildbox.threads as threads_module
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
@@ -341,3 +342,26 @@ def test_bad_arguments() -> None:
             evaluate(found, truth, group_of_weight=weight)
     with pytest.raises(InputError, match="vocabularies"):
         evaluate(found_of(Vocabulary(("dog",)), ("a",), [0], [BOX], [0], [0.5]), truth)
+
+
+@pytest.mark.parametrize("protocol", ["open-images-challenge", "open-images-v2", "voc"])
+def test_threads_have_no_influence(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    images, n, d = 30, 300, 4_000
+    ids, three = tuple(map(str, range(images))), Vocabulary(tuple("abc"))
+    corner = rng.random((n, 2))
+    boxes, image, label = np.hstack([corner, corner + 0.3]), rng.integers(0, images, n), rng.integers(0, 3, n)
+    truth = truth_of(three, ids, image, boxes, label, rng.random(n) < 0.2)
+    source = rng.integers(0, n, d)
+    moved = boxes[source] + rng.normal(0, 0.05, (d, 4))
+    found = found_of(three, ids, image[source], moved, label[source], rng.integers(0, 30, d) / 30)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 10)
+    results = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+        results.append(evaluate(found, truth, protocol=protocol))
+    assert 0 < results[0].mean_ap < 1
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0].ap, other.ap)
+        for name, column in results[0].columns.items():
+            np.testing.assert_array_equal(column, other.columns[name])

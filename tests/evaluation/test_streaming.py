@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import InputError, InputWarning
-from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
+from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
 from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
 from wildbox.vocabulary import Hierarchy
 
@@ -44,9 +44,22 @@ def assert_same(a: EvaluationResult, b: EvaluationResult) -> None:
         np.testing.assert_array_equal(column, b.columns[name])
 
 
+@pytest.fixture(scope="module", params=[1, 20, 2**22])
+def many(request: pytest.FixtureRequest) -> Iterator[int]:
+    """How many detections are put together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "MANY", request.param)
+        yield request.param
+
+
 @given(tables(), hierarchies(), st.sampled_from(NAMES), st.permutations(range(3)), st.integers(0, 3))
 def test_batches_give_what_all_at_once_gives(
-    pair: tuple[Detections, Annotations], tree: Hierarchy | None, name: str, order: list[int], cut: int
+    many: int,
+    pair: tuple[Detections, Annotations],
+    tree: Hierarchy | None,
+    name: str,
+    order: list[int],
+    cut: int,
 ) -> None:
     whole = evaluate(*pair, protocol=name, hierarchy=tree)
     one, other = (StreamingEvaluator(protocol_named(name), tree) for _ in range(2))
@@ -62,7 +75,7 @@ def test_batches_give_what_all_at_once_gives(
     assert_same(whole, evaluate_parts(parts, pair[1], protocol=protocol_named(name), hierarchy=tree))
 
 
-def test_images_that_come_twice_are_told() -> None:
+def test_images_that_come_twice_are_told(many: int) -> None:
     pair = draw(np.random.default_rng(3), levels=9, group_of=0)
     evaluator = StreamingEvaluator(protocol_named("voc"))
     with pytest.raises(InputError, match="no images"):
@@ -71,6 +84,9 @@ def test_images_that_come_twice_are_told() -> None:
     evaluator.update(*batch(*pair, [1]))
     with pytest.warns(InputWarning, match="1 images came more than once"):
         evaluator.compute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        evaluator.compute()  # once is enough
     evaluator.reset()
     with pytest.raises(InputError, match="no images"):
         evaluator.compute()

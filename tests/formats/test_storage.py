@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 import warnings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import InputError, InputWarning
+from wildbox.formats import csv_rows, detection_rows
 from wildbox.formats.storage import (
     read_coco_results,
     read_detection_parts,
@@ -115,6 +117,59 @@ def test_pixels_where_relative_coordinates_are_due(tmp_path: Path) -> None:
         read_detections(path, vocabulary=PETS, relative=False)
 
 
+def test_dialects_of_csv(tmp_path: Path) -> None:
+    text = '\ufeffScore,"LabelName",YMin,YMax,More,XMin,XMax,ImageID\r\n.5,"dog",0,1,"x, y",0,1e0,"a"\r\n'
+    (tmp_path / "found.csv.gz").write_bytes(gzip.compress(text.encode()))
+    found = read_detections(tmp_path / "found.csv.gz", vocabulary=PETS)
+    assert (found.image_ids, found.label.tolist(), found.boxes.tolist()) == (("a",), [1], [[0, 0, 1, 1]])
+
+
+def test_names_of_classes_where_none_is_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", 16)
+    named = Vocabulary(("/m/1", "/m/2", "/m/3"), ("cat", "dog", "dog"))
+    blank = "\n" * 40
+    found = read_detections(
+        found_file(tmp_path, f"a,cat,1,0,1,0,1\n{blank}b,cat,1,0,1,0,1\n"), vocabulary=named
+    )
+    assert (found.image_ids, found.label.tolist()) == (("a", "b"), [0, 0])
+    with pytest.raises(
+        InputError, match=r"csv:3: LabelName is 'dog', the name of several classes: /m/2, /m/3"
+    ):
+        read_detections(found_file(tmp_path, "a,cat,1,0,1,0,1\na,dog,1,0,1,0,1\n"), vocabulary=named)
+    with pytest.raises(
+        InputError, match=r"csv:2: LabelName is 'cat', expected one of 3 classes, such as /m/1"
+    ):
+        read_detections(found_file(tmp_path, "a,cat,1,0,1,0,1\na,/m/2,1,0,1,0,1\n"), vocabulary=named)
+
+
+def test_more_or_fewer_fields_than_the_header(tmp_path: Path) -> None:
+    for row, fields in (("a,cat,1,0,1,0", 6), ("a,cat,1,0,1,0,1,1", 8)):
+        with pytest.raises(InputError, match=rf"csv:3: {fields} fields, expected 7"):
+            read_detections(found_file(tmp_path, f"a,cat,1,0,1,0,1\n{row}\n"), vocabulary=PETS)
+
+
+def test_a_class_that_only_later_rows_name_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", 64)
+    monkeypatch.setattr(detection_rows, "ROWS", 4)
+    path = found_file(tmp_path, "a,cat,1,0,1,0,1\n" * 9 + "b,dog,1,0,1,0,1\nb,cow,1,0,1,0,1\n")
+    with pytest.raises(InputError, match=r"csv:12: LabelName is 'cow', expected one of 2 classes"):
+        read_detections(path, vocabulary=PETS)
+    pl.read_csv(path).write_parquet(tmp_path / "found.parquet")
+    with pytest.raises(InputError, match=r"row 11: LabelName is 'cow', expected one of 2 classes"):
+        read_detections(tmp_path / "found.parquet", vocabulary=PETS)
+    three = Vocabulary(("cow", "cat", "dog"))
+    for name in ("found.csv", "found.parquet"):
+        found = read_detections(tmp_path / name, vocabulary=three)
+        assert (found.image.tolist(), found.label.tolist()) == ([0] * 9 + [1, 1], [1] * 9 + [2, 0])
+
+
+def test_ids_that_are_no_texts_in_parquet(tmp_path: Path) -> None:
+    columns = {"Score": [1.0], "XMin": [0.0], "XMax": [1.0], "YMin": [0.0], "YMax": [1.0]}
+    names = pl.Series(["cat"], dtype=pl.Categorical)
+    pl.DataFrame({"ImageID": [7], "LabelName": names, **columns}).write_parquet(tmp_path / "found.parquet")
+    assert read_detections(tmp_path / "found.parquet", vocabulary=PETS).image_ids == ("7",)
+
+
 def test_a_challenge_submission(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     path.write_text("ImageId,PredictionString\nb,dog 0.5 1 2 3 4 cat 1 0 0  1 0.25 \na,\nc,cat .25 0 0 1 1\n")
@@ -142,6 +197,15 @@ def test_a_bad_submission_names_the_line(tmp_path: Path, text: str, told: str) -
     assert str(caught.value) == f"{path}:3: {told}"
 
 
+def test_a_submission_names_the_line_of_an_image_or_of_a_class_among_many(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text("ImageId,PredictionString\na,cat 1 0 0 1 1\nb,dog 1 0 0 1 1 7 1 0 0 1 1\n")
+    with pytest.raises(InputError, match=r"csv:3: ImageID is 'b', expected one of 1 images"):
+        read_detections(path, vocabulary=Vocabulary(("cat", "dog", "7")), image_ids=["a"])
+    with pytest.raises(InputError, match=r"csv:3: LabelName is '7', expected one of 2 classes"):
+        read_detections(path, vocabulary=PETS)
+
+
 def results_file(folder: Path, *entries: object) -> Path:
     path = folder / "results.json"
     good = {"image_id": 7, "category_id": 2, "bbox": [0.1, 1, 0.2, 2], "score": 0.3}
@@ -162,6 +226,8 @@ def test_coco_results(tmp_path: Path) -> None:
     assert rows.tolist() == [[7, 0.1, 1, 0.2, 2, 0.3, 2], [5, 0, 0, 1, 1, 1, 1]]
     path.write_text(json.dumps([{"image_id": "a", "category_id": "dog", "bbox": [0, 0, 1, 1], "score": 1}]))
     assert read_detections(path, vocabulary=PETS).image_ids == ("a",)
+    (tmp_path / "results.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert read_detections(tmp_path / "results.json.gz", vocabulary=PETS).label.tolist() == [1]
     path.write_text("[]")
     with pytest.warns(InputWarning, match="no rows"):
         assert len(read_detections(path, vocabulary=PETS)) == 0

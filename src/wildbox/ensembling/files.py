@@ -11,9 +11,8 @@ from wildbox.ensembling.pooling import on_same_images
 from wildbox.ensembling.weights import class_weights
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation import EvaluationResult
-from wildbox.formats.csv_rows import TEXT
-from wildbox.formats.storage import read_detections
-from wildbox.formats.table import read_table
+from wildbox.formats.detection_rows import ids_in
+from wildbox.formats.storage import detection_files, read_detections
 from wildbox.vocabulary import Vocabulary
 
 
@@ -59,9 +58,9 @@ def read_models(
 
 
 def classes_that_occur(detections: Sequence[str | Path]) -> Vocabulary:
-    """The classes of files of detections, by id; `InputError` where one has no column LabelName."""
-    columns = [read_table(path, {"LabelName": TEXT})["LabelName"] for path in detections]
-    return Vocabulary(tuple(sorted({id_ for column in columns for id_ in column.drop_nulls().unique()})))
+    """The classes of files of detections, by id; errors are those of `read_detections`."""
+    files = [file for path in detections for file in detection_files(path)]
+    return Vocabulary(tuple(sorted({id_ for file in files for id_ in ids_in(file, "LabelName")})))
 
 
 def _weights(

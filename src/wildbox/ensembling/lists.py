@@ -1,41 +1,20 @@
-"""Lists of rows, of which list l is rows offsets[l] to offsets[l + 1]: work on them in threads, sort each.
+"""Lists of rows, of which list l is rows offsets[l] to offsets[l + 1]: where they begin, and sorting each.
 
-Letters: L lists, D rows, B images.
+Letters: B images.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 
 from wildbox.annotations import Floats, Ints
-
-FEW = 20_000
-"""Rows up to which a second thread costs more than it saves."""
-CHUNKS = 8
-"""Pieces of work a thread, since some take longer than others."""
+from wildbox.threads import over_lists
 
 
 def offsets_of(image: Ints, images: int) -> Ints:
     """(B + 1,) the bounds of each image's rows, where `image` is sorted."""
     return np.searchsorted(image, np.arange(images + 1)).astype(np.int64)
-
-
-def over_lists(task: Callable[[int, int], None], offsets: Ints) -> None:
-    """Call task(first, last) on ranges of the lists, of about as many rows each."""
-    lists, rows = len(offsets) - 1, int(offsets[-1])
-    threads = min(numba.get_num_threads(), math.ceil(rows / FEW))
-    if threads <= 1:
-        task(0, lists)
-        return
-    bounds = np.searchsorted(offsets, np.linspace(0, rows, CHUNKS * threads + 1)[1:-1])
-    bounds = np.unique([0, *bounds, lists])
-    with ThreadPoolExecutor(threads) as threads_:
-        list(threads_.map(task, bounds[:-1].tolist(), bounds[1:].tolist()))
 
 
 def sort_rows(rows: Ints, offsets: Ints, label: Ints, score: Floats, boxes: Floats) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 
 from wildbox.annotations import Bools, Floats, Ints
 from wildbox.detections import Detections
-from wildbox.ensembling.lists import offsets_of, over_lists, sort_rows
+from wildbox.ensembling.lists import offsets_of, sort_rows
 from wildbox.ensembling.weights import relative_weights
 from wildbox.errors import ConfigError, InputError, InputWarning
+from wildbox.threads import over_lists
 from wildbox.vocabulary import Vocabulary
 
 

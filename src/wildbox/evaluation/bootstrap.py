@@ -18,9 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Floats, Ints
 from wildbox.errors import ConfigError, InputError
-from wildbox.evaluation.curves import Columns, Places, false_rows, place, true_rows
+from wildbox.evaluation.curves import (
+    BLOCK,
+    Columns,
+    Index,
+    Ordered,
+    false_rows,
+    place,
+    true_positives,
+)
 from wildbox.evaluation.matches import Matches
-from wildbox.evaluation.threads import in_chunks
+from wildbox.threads import in_chunks
 
 Weights = NDArray[np.uint8]
 """(B,) how often each image is there."""
@@ -145,38 +153,39 @@ def _weights(images: int, seed: int, sample: int) -> Weights:
 def _events(matches: Matches, rank: Ints) -> Events:
     """Where each true and false positive stands. False ones behind the last true one of their class are left out: they
     change nothing in any sample."""
-    offsets, rows = true_rows(matches, rank)
-    places = (offsets, matches.score[rows], rank[matches.image[rows]], rows)
-    columns = (matches.label, matches.score, matches.image, matches.outcome)
+    true = true_positives(matches)
+    offsets, _, _, rows = true.ordered
+    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
     slots = np.full(len(matches), -1, np.int64)
 
     def put(first: int, last: int) -> None:
-        _place_false(first, last, columns, rank, places, slots)
+        for start in range(first, last, BLOCK):
+            _place_false(start, min(start + BLOCK, last), columns, true.rank, true.ordered, true.index, slots)
 
     in_chunks(put, len(matches), rows=len(matches), each=1)
     false = np.flatnonzero(slots >= 0)
     false = false[np.argsort(slots[false], kind="stable")]
     counts = np.bincount(slots[false], minlength=len(rows))
-    images = rank.astype(np.int32)[matches.image]
-    worth = matches.worth[matches.outcome[rows]]
+    images = np.repeat(rank.astype(np.int32), np.diff(matches.offsets))
     return (
         offsets,
         images[rows],
-        worth,
+        matches.worth[matches.outcome[rows]],
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         images[false],
     )
 
 
 @numba.njit(cache=True, nogil=True)
-def _place_false(first: int, last: int, columns: Columns, rank: Ints, places: Places, slots: Ints) -> None:
+def _place_false(
+    first: int, last: int, columns: Columns, rank: Ints, ordered: Ordered, index: Index, slots: Ints
+) -> None:
     """Give false positives the number of the first true positive behind them; where there is none, nothing."""
-    offsets, scores, ranks, true = places
-    class_offsets, rows, false_scores = false_rows(first, last, len(offsets) - 1, columns)
-    image = columns[2]
+    offsets = ordered[0]
+    class_offsets, rows, scores = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
         for k in range(class_offsets[c], class_offsets[c + 1]):
-            p = place(rows[k], false_scores[k], offsets[c], offsets[c + 1], image, rank, scores, ranks, true)
+            p = place(rows[k], scores[k], c, columns[2], rank, ordered, index)
             if p < offsets[c + 1]:
                 slots[rows[k]] = p
 

@@ -1,6 +1,7 @@
 """Precision over recall of each class, at its true positives: between two of them precision only falls.
 
-False positives are not sorted: each finds its place among the true positives of its class by bisection.
+False positives are not sorted: each finds its place among the true positives of its class by a table of scores. Once
+the true positives are sorted, the cost is linear, unless scores crowd so that the table does not tell them apart.
 
 Letters: D detections, P true positives (what group-of boxes absorb being one each), C classes.
 """
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from wildbox.annotations import Floats, Ints
 from wildbox.evaluation.matches import Compact, Matches
 from wildbox.evaluation.matching import FALSE, Outcomes
-from wildbox.evaluation.threads import in_chunks
 from wildbox.formats.files import write_csv
+from wildbox.threads import in_chunks
 from wildbox.vocabulary import Vocabulary
 
 POINTS = ("class_id", "score", "precision", "recall")
@@ -75,53 +75,116 @@ def curves(matches: Matches) -> Curves:
     truth = np.bincount(matches.truth_label, weights=matches.truth_weight, minlength=classes).astype(
         np.float64
     )
-    rank = matches.image_rank()
-    offsets, rows = true_rows(matches, rank)
-    score = matches.score[rows]
-    places = (offsets, score, rank[matches.image[rows]], rows)
-    columns = (matches.label, matches.score, matches.image, matches.outcome)
+    true = true_positives(matches)
+    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
+    offsets, score, _, rows = true.ordered
 
-    def count(first: int, last: int) -> tuple[Ints, Ints]:
-        before, until = np.zeros(len(rows) + classes, np.int64), np.zeros(len(rows), np.int64)
-        _count_false(first, last, columns, rank, places, before, until)
-        return before, until
+    def count(first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        before, late = np.zeros(len(rows) + classes, np.int32), np.zeros(len(rows), np.int32)
+        for start in range(first, last, BLOCK):
+            _count_false(
+                start, min(start + BLOCK, last), columns, true.rank, true.ordered, true.index, before, late
+            )
+        return before, late
 
     counted = in_chunks(count, len(matches), rows=len(matches), each=1)
-    before, late = (np.sum([part[i] for part in counted], axis=0) for i in (0, 1))
-    first_of = np.repeat(np.arange(classes), np.diff(offsets)) + np.arange(
-        len(rows)
-    )  # a class has a slot more
+    before, late = (np.sum([part[i] for part in counted], axis=0, dtype=np.int64) for i in (0, 1))
+    label = np.repeat(np.arange(classes), np.diff(offsets))
     running = np.cumsum(before)
-    class_start = np.repeat(offsets[:-1] + np.arange(classes), np.diff(offsets))
-    stand_before = running[first_of] - (running - before)[class_start]
+    first_of = offsets[:-1] + np.arange(classes)  # a class has a slot more than true positives
+    stand_before = running[np.arange(len(rows)) + label] - (running - before)[first_of][label]
     return Curves(
         offsets,
         score,
         matches.worth[matches.outcome[rows]],
         stand_before,
-        _until(offsets, score, stand_before, late),
+        (stand_before + late)[last_of_equals(offsets, score)],
         truth,
     )
 
 
-def true_rows(matches: Matches, rank: Ints) -> tuple[Ints, Ints]:
-    """Rows (P,) of the true positives by class and, within it, by falling score; and where classes begin."""
+BLOCK = 2**21
+"""Detections that are sorted by class at once: 16 bytes of memory for each."""
+FEW = 16
+"""Scores up to which inserting one after the other sorts them fastest."""
+
+Ordered = tuple[Ints, Floats, Ints, Ints]
+"""True positives by class: offsets (C + 1,); score, falling within a class, rank of the image and row (P,)."""
+Index = tuple[Ints, NDArray[np.int32]]
+"""Where scores stand, so that few are compared. The scores from 0 to 1 of a class with p true positives are divided
+into the first power of two from p on. Offsets (C + 1,) of the classes; of each part how many true positives have a
+score in it or above it, and a 0 at the end of each class."""
+Columns = tuple[Compact, Floats, Ints, Outcomes]
+"""Of all detections (D,) label and score; offsets of the images (B + 1,); outcome (D,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TruePositives:
+    """The true positives of each class in their order, and what finds the place of another detection among them."""
+
+    rank: Ints
+    """(B,) see `Matches.image_rank`."""
+    ordered: Ordered
+    index: Index
+
+
+def true_positives(matches: Matches) -> TruePositives:
+    """The true positives by class, falling score, and the order of equals that `Matches` states."""
+    rank = matches.image_rank()
     rows = np.flatnonzero((matches.worth > 0)[matches.outcome])
+    of_image = rank[matches.image_of(rows)]
     if np.any(rank[1:] < rank[:-1]):
-        rows = rows[np.argsort(rank[matches.image[rows]], kind="stable")]
-    rows = rows[np.argsort(matches.label[rows], kind="stable")]
+        order = np.argsort(of_image, kind="stable")
+        rows, of_image = rows[order], of_image[order]
+    order = np.argsort(matches.label[rows], kind="stable")
     counts = np.bincount(matches.label[rows], minlength=len(matches.vocabulary))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    score = -matches.score[rows]
-    for first, last in pairwise(offsets):
-        rows[first:last] = rows[first:last][np.argsort(score[first:last], kind="stable")]
-    return offsets, rows
+    score, order, index = _sorted(offsets, matches.score[rows[order]], order)
+    return TruePositives(rank, (offsets, score, of_image[order], rows[order]), index)
 
 
-Places = tuple[Ints, Floats, Ints, Ints]
-"""True positives by class: offsets (C + 1,); score, rank of the image and row (P,)."""
-Columns = tuple[Compact, Floats, NDArray[Any], Outcomes]
-"""Of all detections (D,): label, score, image, outcome."""
+@numba.njit(cache=True, nogil=True)
+def _sorted(offsets: Ints, score: Floats, rows: Ints) -> tuple[Floats, Ints, Index]:
+    """Scores and rows of each class by falling score, equal ones in the order given; and the index of the scores."""
+    classes = len(offsets) - 1
+    first = np.zeros(classes + 1, np.int64)
+    for c in range(classes):
+        parts = 1
+        while parts < offsets[c + 1] - offsets[c]:
+            parts *= 2
+        first[c + 1] = first[c] + parts + 1
+    above = np.zeros(first[-1], np.int32)
+    sorted_score, sorted_rows = np.empty_like(score), np.empty_like(rows)
+    for c in range(classes):
+        begin, parts = first[c], first[c + 1] - first[c] - 1
+        for p in range(offsets[c], offsets[c + 1]):
+            above[begin + min(int(score[p] * parts), parts - 1)] += 1
+        for k in range(begin + parts - 1, begin - 1, -1):
+            above[k] += above[k + 1]
+        after = offsets[c] + above[begin + 1 : begin + parts + 1]
+        for p in range(offsets[c], offsets[c + 1]):
+            k = min(int(score[p] * parts), parts - 1)
+            sorted_score[after[k]], sorted_rows[after[k]] = score[p], rows[p]
+            after[k] += 1
+        for k in range(parts):
+            low, high = offsets[c] + above[begin + k + 1], offsets[c] + above[begin + k]
+            _sort(sorted_score[low:high], sorted_rows[low:high])
+    return sorted_score, sorted_rows, (first, above)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(score: Floats, rows: Ints) -> None:
+    """Sort by falling score, in place; equal ones stay in order."""
+    if len(score) > FEW:
+        order = np.argsort(-score, kind="mergesort")
+        score[:], rows[:] = score[order], rows[order]
+        return
+    for i in range(1, len(score)):
+        s, row, j = score[i], rows[i], i
+        while j > 0 and score[j - 1] < s:
+            score[j], rows[j] = score[j - 1], rows[j - 1]
+            j -= 1
+        score[j], rows[j] = s, row
 
 
 @numba.njit(cache=True, nogil=True)
@@ -147,31 +210,24 @@ def false_rows(first: int, last: int, classes: int, columns: Columns) -> tuple[I
 
 
 @numba.njit(cache=True, nogil=True)
-def place(
-    d: int,
-    s: float,
-    low: int,
-    high: int,
-    image: NDArray[Any],
-    rank: Ints,
-    scores: Floats,
-    ranks: Ints,
-    rows: Ints,
-) -> int:
-    """Which of the true positives from low to high is the first that stands behind detection d of score s."""
-    left = high - low
-    while left > 1:  # no branch in it for the processor to guess
-        half = left // 2
-        low += half * (scores[low + half - 1] > s)
-        left -= half
-    if left == 1:
-        low += scores[low] > s
-    if low == high or scores[low] != s:
-        return low
-    r = rank[image[d]]
+def place(d: int, s: float, c: int, images: Ints, rank: Ints, ordered: Ordered, index: Index) -> int:
+    """Which of the true positives of class c is the first that stands behind detection d of score s.
+
+    Args:
+        images: offsets of the images (B + 1,).
+    """
+    offsets, scores, ranks, rows = ordered
+    first, above = index
+    parts = first[c + 1] - first[c] - 1
+    k = first[c] + min(int(s * parts), parts - 1)
+    low, high = int(offsets[c] + above[k + 1]), int(offsets[c] + above[k])
     while low < high:
         middle = (low + high) // 2
-        if scores[middle] == s and (ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)):
+        earlier = scores[middle] > s
+        if scores[middle] == s:
+            r = rank[np.searchsorted(images, d, side="right") - 1]
+            earlier = ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)
+        if earlier:
             low = middle + 1
         else:
             high = middle
@@ -180,30 +236,30 @@ def place(
 
 @numba.njit(cache=True, nogil=True)
 def _count_false(
-    first: int, last: int, columns: Columns, rank: Ints, places: Places, before: Ints, late: Ints
+    first: int,
+    last: int,
+    columns: Columns,
+    rank: Ints,
+    ordered: Ordered,
+    index: Index,
+    before: NDArray[np.int32],
+    late: NDArray[np.int32],
 ) -> None:
     """Count false positives by their place, and those that stand after all true positives of their own score."""
-    offsets, scores, ranks, true_rows = places
-    image = columns[2]
+    offsets, scores, _, _ = ordered
     class_offsets, rows, false_scores = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
-        begin, end = offsets[c], offsets[c + 1]
         for k in range(class_offsets[c], class_offsets[c + 1]):
             s = false_scores[k]
-            p = place(rows[k], s, begin, end, image, rank, scores, ranks, true_rows)
+            p = place(rows[k], s, c, columns[2], rank, ordered, index)
             before[p + c] += 1
-            if p > begin and scores[p - 1] == s and (p == end or scores[p] < s):
+            if p > offsets[c] and scores[p - 1] == s and (p == offsets[c + 1] or scores[p] < s):
                 late[p - 1] += 1
-
-
-def _until(offsets: Ints, score: Floats, before: Ints, late: Ints) -> Ints:
-    return (before + late)[last_of_equals(offsets, score)]
 
 
 def last_of_equals(offsets: Ints, score: Floats) -> Ints:
     """(P,) the last true positive of the same class and score."""
-    if not len(score):
-        return np.zeros(0, np.int64)
-    label = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    ends = np.flatnonzero(np.append((score[1:] != score[:-1]) | (label[1:] != label[:-1]), True))
-    return ends[np.searchsorted(ends, np.arange(len(score)))]
+    is_last = np.append(score[1:] != score[:-1], True)[: len(score)]
+    is_last[offsets[1:][np.diff(offsets) > 0] - 1] = True
+    ends = np.flatnonzero(is_last)
+    return np.repeat(ends, np.diff(ends, prepend=-1))

@@ -22,8 +22,8 @@ from wildbox.evaluation.curves import curves
 from wildbox.evaluation.matches import Matches
 from wildbox.evaluation.matching import FALSE, IGNORED, TRUE, Found, Outcomes, Truth
 from wildbox.evaluation.protocol import Protocol
-from wildbox.evaluation.threads import in_chunks
 from wildbox.formats.files import write_csv
+from wildbox.threads import over_lists
 from wildbox.vocabulary import Vocabulary
 
 POOR_BOX, WRONG_CLASS, DUPLICATE, BACKGROUND, BOTH, MISSED = range(6)
@@ -135,12 +135,11 @@ def error_kinds(
     nearest = np.full(len(detections), -1, np.int64)
     found = (detections.offsets, detections.label, detections.score, detections.boxes)
     boxes = (truth.offsets, truth.label, truth.boxes, truth.is_group_of)
-    in_chunks(
+    over_lists(
         lambda first, last: _tell_apart(
             first, last, found, boxes, protocol.iou, background, outcome, kind, nearest
         ),
-        len(truth.image_ids),
-        rows=len(detections),
+        detections.offsets,
     )
     told = ((kind == POOR_BOX) | (kind == WRONG_CLASS) | (outcome == TRUE)) & (nearest >= 0)
     missed = ~truth.is_group_of

@@ -18,19 +18,21 @@ from wildbox.annotations import Annotations, Bools, Floats, Ints
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE, Outcomes
-from wildbox.evaluation.threads import in_chunks
 from wildbox.formats.files import whole_file
+from wildbox.threads import in_chunks
 from wildbox.vocabulary import Vocabulary
 
 Compact = NDArray[np.integer[Any]]
-ARRAYS = ("image", "label", "score", "outcome", "truth_image", "truth_label", "truth_is_group_of")
+FOUND = ("label", "score", "outcome")
+TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
+ARRAYS = ("offsets", *FOUND, *TRUTH)
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Outcomes of D detections on B images, and the truth that they were matched with, without boxes.
 
-    A sum over images: parts on different images merge into the whole. 15 bytes a detection up to 65,535 classes.
+    A sum over images: parts on different images merge into the whole. 11 bytes a detection up to 65,535 classes.
 
     Among equal scores of a class, detections stand by the id of their image, then by x1, y1, x2, y2 of their box:
     rows of one image are in that order here wherever it has an influence. So no result depends on the order in
@@ -42,8 +44,8 @@ class Matches:
     protocol: str
     group_of_weight: float
     """What a group-of box is worth in the truth, and its detections together; 0: nothing, they are ignored."""
-    image: NDArray[np.int32]
-    """(D,) ascending."""
+    offsets: Ints
+    """(B + 1,) the detections of image b are rows offsets[b] to offsets[b + 1]."""
     label: Compact
     """(D,)"""
     score: Floats
@@ -73,6 +75,10 @@ class Matches:
         if self.group_of_weight > 0:
             worth[GROUP] = self.group_of_weight
         return worth
+
+    def image_of(self, rows: Ints) -> Ints:
+        """The image of each of some rows; fastest where they ascend."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
 
     def image_rank(self) -> Ints:
         """(B,) position of each image when ids are sorted as text."""
@@ -136,7 +142,7 @@ def kept(
         truth.image_ids,
         protocol,
         group_of_weight,
-        detections.image.astype(np.int32),
+        detections.offsets,
         label,
         score,
         outcome,
@@ -159,44 +165,64 @@ def _order_images(
         label[first:last], score[first:last], outcome[first:last] = label[order], score[order], outcome[order]
 
 
-def merge(parts: Sequence[Matches]) -> Matches:
+def merge(parts: list[Matches]) -> Matches:
     """The matches of several sets of images as one; an image that an earlier part holds is left out.
 
     The same result comes of any number of parts, in any order, as long as an image that stands in several of them
     has the same detections there (as where samplers fill up their last batch).
 
+    Args:
+        parts: taken out of the list one by one, so that their memory is free again as that of the whole fills up.
     Raises:
-        InputError: no parts, or parts of different classes or settings.
+        InputError: no parts, or parts of different classes or settings; the list is then as it was.
     """
     if not parts:
         raise InputError("nothing to evaluate: no images were given")
     head = parts[0]
-    for part in parts[1:]:
-        same = (part.vocabulary.ids, part.protocol, part.group_of_weight)
-        if same != (head.vocabulary.ids, head.protocol, head.group_of_weight):
-            raise InputError("matches of different classes or settings do not merge")
+    settings = {(part.vocabulary.ids, part.protocol, part.group_of_weight) for part in parts}
+    if len(settings) > 1:
+        raise InputError("matches of different classes or settings do not merge")
     seen: dict[str, int] = {}
-    columns: list[tuple[NDArray[Any], ...]] = []
-    for part in parts:
+    whole = {name: np.empty(sum(map(len, parts)), getattr(head, name).dtype) for name in FOUND}
+    boxes = sum(len(part.truth_label) for part in parts)
+    whole |= {name: np.empty(boxes, getattr(head, name).dtype) for name in TRUTH}
+    counts, found, true = [], 0, 0
+    while parts:
+        part = parts.pop(0)
         number = np.full(len(part.image_ids), -1, np.int32)
         for b, id_ in enumerate(part.image_ids):
             if id_ not in seen:
                 number[b] = seen[id_] = len(seen)
-        image, truth_image = number[part.image], number[part.truth_image]
-        found, true = image >= 0, truth_image >= 0
-        columns.append(
-            (
-                *(image[found], part.label[found], part.score[found], part.outcome[found]),
-                *(truth_image[true], part.truth_label[true], part.truth_is_group_of[true]),
-            )
-        )
-    pairs = zip(ARRAYS, zip(*columns, strict=True), strict=True)
-    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in pairs}
-    return replace(head, image_ids=tuple(seen), **whole)
+        is_new, of_images = number >= 0, np.diff(part.offsets)
+        counts.append(of_images[is_new])
+        found = _fill(whole, FOUND, part, np.repeat(is_new, of_images), found)
+        _fill(whole, TRUTH, part, is_new[part.truth_image], true)
+        image = number[part.truth_image]
+        true = _put(whole["truth_image"], image[image >= 0], true)
+    columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
+    columns |= {name: whole[name][:true] for name in TRUTH}
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return replace(head, image_ids=tuple(seen), offsets=offsets, **columns)
+
+
+def _fill(
+    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, rows: Bools, start: int
+) -> int:
+    """Put some rows of a part into the whole, from `start` on; where they end."""
+    end = start
+    for name in names:
+        column = getattr(part, name)
+        end = _put(whole[name], column if rows.all() else column[rows], start)
+    return end
+
+
+def _put(whole: NDArray[Any], column: NDArray[Any], start: int) -> int:
+    whole[start : start + len(column)] = column
+    return start + len(column)
 
 
 def write_matches(matches: Matches, path: str | Path) -> None:
-    """Write matches as a .npz file (about 15 bytes a detection), for comparisons with intervals."""
+    """Write matches as a .npz file (about 11 bytes a detection), for comparisons with intervals."""
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,

@@ -16,7 +16,7 @@ from wildbox.annotations import Annotations, Bools, Floats, ImageLabels, Ints
 from wildbox.boxes import intersection
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
-from wildbox.evaluation.threads import in_chunks
+from wildbox.threads import over_lists
 
 FALSE, TRUE, GROUP, IGNORED, UNVERIFIED, NO_AREA, BEYOND = range(7)
 """Outcomes; those from IGNORED on do not count.
@@ -83,7 +83,7 @@ def match(
     def task(first: int, last: int) -> None:
         _match_images(first, last, *tables, classes, iou, absorbing, verified_only, outcome, tied)
 
-    in_chunks(task, len(tied), rows=len(detections))
+    over_lists(task, detections.offsets)
     return outcome, tied
 
 
@@ -139,15 +139,14 @@ def _match_images(
         for d in range(offsets[b], offsets[b + 1]):
             if verified_only and looked_for[label[d]] != b and outcome[d] == FALSE:
                 outcome[d] = UNVERIFIED
-        _ask(b, found, truth, chains, origin, iou, absorbing, outcome)
-        _settle(b, found, truth, chains, origin, iou, absorbing, outcome)
+        _match_image(b, found, truth, chains, origin, iou, absorbing, outcome)
         for d in range(offsets[b], offsets[b + 1]):
             if outcome[d] < IGNORED and boxed_in[label[d]] == b and not tied[b]:
                 tied[b] = _is_tied(d, start[label[d]], link, winner, score, outcome)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _ask(
+def _match_image(
     b: int,
     found: Found,
     truth: Truth,
@@ -157,7 +156,8 @@ def _ask(
     absorbing: bool,
     outcome: Outcomes,
 ) -> None:
-    """Let the detections of image b ask for the box of largest IoU; keep who is first at each box."""
+    """Let the detections of image b ask for the box of largest IoU, which keeps the first of them; group-of boxes
+    absorb what is left."""
     offsets, label, score, boxes = found
     boxed_in, start, link, winner, nearest = chains
     truth_boxes, is_group_of = truth[2][origin[0] :], truth[3][origin[0] :]
@@ -169,23 +169,6 @@ def _ask(
             nearest[d - origin[1]] = t
             if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
                 winner[t] = d
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _settle(
-    b: int,
-    found: Found,
-    truth: Truth,
-    chains: Chains,
-    origin: tuple[int, int],
-    iou: float,
-    absorbing: bool,
-    outcome: Outcomes,
-) -> None:
-    """Outcomes of image b, once all its detections have asked; group-of boxes absorb what is left."""
-    offsets, label, score, boxes = found
-    boxed_in, start, link, winner, nearest = chains
-    truth_boxes, is_group_of = truth[2][origin[0] :], truth[3][origin[0] :]
     for d in range(offsets[b], offsets[b + 1]):
         if outcome[d] != FALSE or boxed_in[label[d]] != b:
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -19,13 +20,16 @@ from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.vocabulary import Hierarchy
 
+MANY = 2**22
+"""Detections whose matches are put together: in large pieces memory does not fall into parts that nothing else fits."""
+
 
 @dataclass(eq=False)
 class StreamingEvaluator:
-    """Matches each batch at once and keeps 15 bytes a detection (score, class, image, outcome).
+    """Matches each batch at once and keeps 11 bytes a detection (score, class, outcome).
 
     It gives the numbers of `evaluate` on all batches together, whatever the batches and their order. It can be
-    pickled; `wildbox.training.distributed.gather_evaluator` merges those of all processes.
+    pickled; `wildbox.training.evaluation.gather_evaluator` merges those of all processes.
 
     Args:
         protocol: see `protocol_named`.
@@ -46,6 +50,8 @@ class StreamingEvaluator:
     """Matches of the batches so far."""
     image_labels: int = 0
     """How many verified image labels their truth had."""
+    images: int = 0
+    """How many images came, each time that one did."""
 
     def update(self, detections: Detections, truth: Annotations) -> None:
         """Add images: all their detections, and all their truth (also images without either).
@@ -56,11 +62,16 @@ class StreamingEvaluator:
             truth = expand(truth, self.hierarchy)
         self.parts.append(self.protocol.match(detections, truth))
         self.image_labels += len(truth.image_labels)
+        self.images += len(self.parts[-1].image_ids)
+        few = list(takewhile(lambda part: len(part) < MANY, reversed(self.parts)))[::-1]
+        if sum(map(len, few)) >= MANY:
+            self.parts[-len(few) :] = [merge(few)]
 
     def merge(self, other: StreamingEvaluator) -> None:
         """Add the images of another evaluator, as of another process."""
         self.parts += other.parts
         self.image_labels += other.image_labels
+        self.images += other.images
 
     def compute(self) -> EvaluationResult:
         """The numbers of all images so far; an image that came more than once counts once.
@@ -71,17 +82,17 @@ class StreamingEvaluator:
             InputWarning: images that came more than once; and as `Protocol.result`.
         """
         matches = merge(self.parts)
-        repeated = sum(len(part.image_ids) for part in self.parts) - len(matches.image_ids)
+        repeated = self.images - len(matches.image_ids)
+        self.parts, self.images = [matches], len(matches.image_ids)
         if repeated:
             warnings.warn(
                 f"{repeated:,} images came more than once; each counts once", InputWarning, stacklevel=2
             )
-        self.parts = [matches]
         return self.protocol.result(matches, has_image_labels=self.image_labels > 0)
 
     def reset(self) -> None:
         """Forget all images."""
-        self.parts, self.image_labels = [], 0
+        self.parts, self.image_labels, self.images = [], 0, 0
 
 
 def evaluate_parts(
@@ -89,7 +100,7 @@ def evaluate_parts(
 ) -> EvaluationResult:
     """As `evaluate`, where detections come in parts, each with all those of its images.
 
-    Memory: the part at hand and 15 bytes for each detection so far.
+    Memory: the part at hand and 11 bytes for each detection so far.
 
     Raises:
         InputError: an image that stands in two parts.

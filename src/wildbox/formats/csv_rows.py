@@ -54,13 +54,15 @@ class Check:
     def refuse(self, table: pl.DataFrame, *, path: str | Path) -> None:
         """Raise for the first row that is bad; the table has `line`."""
         first = table.filter(self.bad).head(1)
-        if not len(first):
-            return
-        values = [first[name].item() for name in self.columns]
+        if len(first):
+            raise InputError(self.told(first), path=path, line=first["line"].item())
+
+    def told(self, row: pl.DataFrame) -> str:
+        """What is wrong with a row, a table of one."""
+        values = [row[name].item() for name in self.columns]
         told = ["empty" if value is None else repr(value) for value in values]
         given = " and ".join(f"{name} {value}" for name, value in zip(self.columns, told, strict=True))
-        message = f"{given.replace(' ', ' is ', 1)}, expected {self.expected}"
-        raise InputError(message, path=path, line=first["line"].item())
+        return f"{given.replace(' ', ' is ', 1)}, expected {self.expected}"
 
 
 @dataclass(frozen=True)

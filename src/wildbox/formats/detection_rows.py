@@ -1,158 +1,236 @@
 """Rows of detections as files hold them: CSV, Parquet, challenge submission, COCO results. Letters: D detections.
 
-Every reader gives a frame of the same columns, `ROW`, and knows how to name the place of a row in its file.
+Every reader gives `LabelledRows` whose values are score (D,) and boxes (D, 4), and which know the place of a row.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import NUMBER, TEXT
-from wildbox.formats.files import read_json
-from wildbox.formats.labelled_rows import CORNERS
-from wildbox.formats.table import read_table
+from wildbox.formats.csv_rows import NUMBER, TEXT, Check, Columns, each_chunk, find_line
+from wildbox.formats.files import open_file, read_json
+from wildbox.formats.labelled_rows import (
+    CORNERS,
+    LABELLED,
+    NAMED,
+    Arrays,
+    LabelledRows,
+    Part,
+    corners,
+    join_parts,
+    part_of,
+    read_labelled_rows,
+)
 
+NUMBERS = dict.fromkeys(("Score", *CORNERS), NUMBER)
 IDS = {"ImageID": TEXT, "LabelName": TEXT}
-ROW = IDS | dict.fromkeys(("Score", *CORNERS), NUMBER)
-SUBMISSION = ("ImageId", "PredictionString")
+SUBMISSION = dict.fromkeys(("ImageId", "PredictionString"), TEXT)
 FIELDS = ("class", "score", "xmin", "ymin", "xmax", "ymax")
 """What a challenge submission repeats for each detection."""
+ENTRY = ("image_id", "category_id", "x", "y", "width", "height", "score")
+"""Columns of COCO results."""
+FAR = 2.0
+"""A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
+ROWS = 2**18
+"""Rows that a thread works on at once."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Detections of a file, not checked yet."""
-
-    frame: pl.DataFrame
-    """Columns `ROW`; ids are texts, or codes of an Enum."""
-    path: Path
-    place: Callable[[int], tuple[str, int | None]] = lambda row: (f"row {row + 1}: ", None)
-    """Row -> what an error says of its place: a text, and a line of the file where there are lines."""
-
-    def refuse(self, bad: pl.Expr, expected: str, *, value: str) -> None:
-        """Raise for the first row where `bad` holds: "`value` is ..., expected ..."."""
-        found = self.frame.select(
-            bad.fill_null(True).arg_max().alias("row"), bad.fill_null(True).any().alias("any")
-        )
-        if found["any"].item():
-            row = int(found["row"].item())
-            given = self.frame[value][row]
-            told, (place, line) = "empty" if given is None else repr(given), self.place(row)
-            raise InputError(f"{place}{value} is {told}, expected {expected}", path=self.path, line=line)
-
-
-def read_rows(path: Path, *, classes: Sequence[str], images: Sequence[str] | None) -> Rows:
-    """Rows of a .csv, .parquet or .json file.
+def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None = None) -> LabelledRows:
+    """Rows of a .csv, .parquet or .json file, by its ending; of a submission by its header.
 
     Args:
-        classes, images: ids that are likely, so that they are read as codes at once.
+        classes: the classes that there should be, so that reading is faster where there are no others.
+        relative: whether coordinates have to be relative to the image.
     """
+    checks, likely = _checks(relative=bool(relative)), pl.Enum(classes) if classes else None
     if path.suffix == ".parquet":
-        return _read_parquet(path)
-    if path.suffix == ".json":
-        return result_rows(read_results(path), path)
-    header = _header(path)
-    if header[:2] == list(SUBMISSION):
-        return _read_submission(path)
-    return _read_csv(path, header, classes=classes, images=images)
+        return _whole(_collected(path, IDS | NUMBERS), checks, path, ("row {}: ", 1), likely)
+    if is_json(path):
+        return result_rows(read_results(path), path, relative=relative)
+    if _is_submission(path):
+        return _read_submission(path, checks)
+    return read_labelled_rows(path, NUMBERS, _values, checks=checks, likely=likely)
 
 
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            return stream.readline().strip().split(",")
-    except (OSError, UnicodeDecodeError):
-        return []  # the reader of tables says what is wrong
+def is_json(path: Path) -> bool:
+    """Whether a file is taken as COCO results: by its ending .json, or .json.gz and the like."""
+    return ".json" in path.suffixes[-2:]
 
 
-def _read_csv(
-    path: Path, header: Sequence[str], *, classes: Sequence[str], images: Sequence[str] | None
-) -> Rows:
-    types: dict[str, pl.DataType] = ROW | {"LabelName": pl.Enum(classes)}
-    if images is not None:
-        types["ImageID"] = pl.Enum(images)
-    try:
-        frame = pl.read_csv(path, columns=list(ROW), schema_overrides=types)
-        if len(set(header)) == len(header) and not any(frame.null_count().row(0)):
-            return Rows(frame.select(*ROW), path, lambda row: ("", row + 2))
-    except (pl.exceptions.PolarsError, OSError):
-        pass  # an unknown id, or a defect of the file: read it again with care
-    table = read_table(path, ROW)
-    lines = table["line"]
-    return Rows(table.select(*ROW), path, lambda row: ("", int(lines[row])))
+def ids_in(path: Path, column: str) -> list[str]:
+    """What occurs in ImageID, or in LabelName, of a file that `read_rows` reads."""
+    if path.suffix == ".parquet":
+        found = [_collected(path, {column: TEXT})[column].unique()]
+    elif is_json(path) or _is_submission(path):
+        rows = read_rows(path)
+        found = [rows.runs.unique() if column == "ImageID" else pl.Series(rows.classes, dtype=TEXT)]
+    else:
+        found = list(each_chunk(path, {column: TEXT}, lambda table: table[column].unique()))
+    return pl.concat(found).unique().drop_nulls().to_list()
 
 
-def _read_parquet(path: Path) -> Rows:
+def _checks(*, relative: bool) -> list[Check]:
+    def outside(name: str, low: float, high: float) -> pl.Expr:
+        return ~pl.col(name).is_between(low, high).fill_null(False)  # NaN is above all, too
+
+    checks = [LABELLED, Check(outside("Score", 0, 1), ("Score",), "a score in [0, 1]")]
+    for name in CORNERS:
+        if relative:
+            near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
+            checks.append(Check(outside(name, 1 - FAR, FAR), (name,), near))
+        else:
+            largest = sys.float_info.max
+            checks.append(Check(outside(name, -largest, largest), (name,), "a finite number"))
+    return checks
+
+
+def _values(table: pl.DataFrame) -> Arrays:
+    return table["Score"].to_numpy(), corners(table)
+
+
+def _is_submission(path: Path) -> bool:
+    with open_file(path) as stream:
+        line = stream.readline().decode("utf-8-sig", errors="replace")
+    return next(csv.reader([line]), [])[:2] == list(SUBMISSION)
+
+
+def _whole(
+    table: pl.DataFrame,
+    checks: Sequence[Check],
+    path: Path,
+    place: tuple[str, int],
+    likely: pl.Enum | None = None,
+) -> LabelledRows:
+    """Rows of a table that holds a whole file; their values are put where they stay at once.
+
+    Args:
+        place: what an error says of a row, whose number stands for {}; and the number of the first row.
+    """
+    checks = [NAMED, *checks]
+    any_bad = pl.any_horizontal(check.bad.any() for check in checks)
+    score, boxes = np.empty(len(table)), np.empty((len(table), 4))
+
+    def part(start: int) -> Part:
+        rows = table.slice(start, ROWS)
+        if rows.select(any_bad).item():
+            _refuse(table.with_row_index("row", place[1]), checks, path, place[0])
+        score[start : start + ROWS], boxes[start : start + ROWS] = _values(rows)
+        return part_of(rows, lambda _: (), likely=likely)
+
+    def found(column: str, value: str) -> tuple[str, None]:
+        return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
+
+    ids = table.select(*IDS)
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
+    return replace(join_parts(parts, path, found), values=(score, boxes))
+
+
+def _refuse(table: pl.DataFrame, checks: Sequence[Check], path: Path, place: str) -> None:
+    """Raise for the first row that the first of the checks refuses; the table has `row`."""
+    for check in checks:
+        bad = table.filter(check.bad).head(1)
+        if len(bad):
+            raise InputError(place.format(bad["row"].item()) + check.told(bad), path=path)
+
+
+def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
+    """Columns of a Parquet file."""
     try:
         schema = pl.read_parquet_schema(path)
-        missing = [name for name in ROW if name not in schema]
+        missing = [name for name in wanted if name not in schema]
         if missing:
             raise InputError(
                 f"missing column {missing[0]}; the file has {', '.join(map(repr, schema))}", path=path
             )
-        frame = pl.read_parquet(path, columns=list(ROW)).select(*ROW)
-        for name in ROW:
-            if name not in IDS and not frame.schema[name].is_numeric():
-                raise InputError(f"column {name} holds {frame.schema[name]}, expected numbers", path=path)
-        return Rows(frame.with_columns(pl.col(name).cast(ROW[name]) for name in ROW if name not in IDS), path)
+        for name in wanted:
+            if wanted[name] == NUMBER and not schema[name].is_numeric():
+                raise InputError(f"column {name} holds {schema[name]}, expected numbers", path=path)
+        columns = [pl.col(name).cast(dtype) for name, dtype in wanted.items()]
+        return pl.scan_parquet(path).select(columns).collect(engine="streaming")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
     except pl.exceptions.PolarsError as error:
         raise InputError(f"not a Parquet file: {str(error).splitlines()[0]}", path=path) from error
 
 
-def _read_submission(path: Path) -> Rows:
-    table = read_table(path, dict.fromkeys(SUBMISSION, TEXT))
-    tokens = table.select(
-        "line", "ImageId", token=pl.col("PredictionString").fill_null("").str.strip_chars().str.split(" ")
-    ).explode("token")
-    tokens = tokens.filter(pl.col("token") != "")
-    counts = tokens.group_by("line", maintain_order=True).len()
-    uneven = counts.filter(pl.col("len") % len(FIELDS) != 0)
-    if len(uneven):
-        line, count = uneven.row(0)
-        raise InputError(f"{count} fields, expected {' '.join(FIELDS)} repeated", path=path, line=line)
-    first = tokens.gather_every(len(FIELDS))
-    values = {name: tokens["token"].gather_every(len(FIELDS), i) for i, name in enumerate(FIELDS)}
-    lines = first["line"]
-    numbers = {}
-    for name, column in zip(("Score", *CORNERS), FIELDS[1:], strict=True):
-        numbers[name] = values[column].cast(NUMBER, strict=False)
-        if numbers[name].null_count():
-            row = int(numbers[name].is_null().arg_max() or 0)
-            message = f"{column} is {values[column][row]!r}, expected a number"
-            raise InputError(message, path=path, line=int(lines[row]))
-    frame = pl.DataFrame({"ImageID": first["ImageId"], "LabelName": values["class"], **numbers})
-    return Rows(frame.select(*ROW), path, lambda row: ("", int(lines[row])))
+def _words() -> pl.Expr:
+    """Words of a PredictionString."""
+    words = pl.col("PredictionString").fill_null("").str.split(" ")
+    return words.list.eval(pl.element().filter(pl.element() != ""))
 
 
-def result_rows(entries: pl.DataFrame, path: Path) -> Rows:
+def _read_submission(path: Path, checks: Sequence[Check]) -> LabelledRows:
+    named = Check(pl.col("ImageId").is_null(), ("ImageId",), "the id of an image")
+    parts = each_chunk(path, SUBMISSION, lambda table: _submission_part(table, checks, path), checks=(named,))
+    return join_parts(parts, path, lambda column, value: ("", _submission_line(path, column, value)))
+
+
+def _submission_part(table: pl.DataFrame, checks: Sequence[Check], path: Path) -> Part:
+    def refuse(row: int, message: str) -> NoReturn:
+        line = find_line(path, "PredictionString", table["PredictionString"][row])
+        raise InputError(message, path=path, line=line)
+
+    words = table.select("ImageId", words=_words()).with_row_index("row")
+    counts = words["words"].list.len()
+    uneven = counts % len(FIELDS) > 0
+    if uneven.any():
+        row = int(uneven.arg_max() or 0)
+        refuse(row, f"{counts[row]} fields, expected {' '.join(FIELDS)} repeated")
+    words = words.filter(counts > 0).explode("words")
+    first = words.gather_every(len(FIELDS))
+    columns = [first["row"], first["ImageId"].alias("ImageID"), first["words"].alias("LabelName")]
+    for i, name in enumerate(NUMBERS, start=1):
+        given = words["words"].gather_every(len(FIELDS), i)
+        number = given.cast(NUMBER, strict=False).alias(name)
+        if number.null_count():
+            k = int(number.is_null().arg_max() or 0)
+            refuse(first["row"][k], f"{FIELDS[i]} is {given[k]!r}, expected a number")
+        columns.append(number)
+    rows = pl.DataFrame(columns)
+    for check in checks:
+        bad = rows.filter(check.bad).head(1)
+        if len(bad):
+            refuse(bad["row"].item(), check.told(bad))
+    return part_of(rows, _values)
+
+
+def _submission_line(path: Path, column: str, value: str) -> int | None:
+    """The first line with an image, or with a class."""
+    if column == "ImageID":
+        return find_line(path, "ImageId", value)
+    holds = _words().list.gather_every(len(FIELDS)).list.contains(value)
+    for table in each_chunk(path, SUBMISSION, lambda table: table.filter(holds)):
+        if len(table):
+            return find_line(path, "PredictionString", table["PredictionString"][0])
+    return None
+
+
+def result_rows(entries: pl.DataFrame, path: Path, *, relative: bool | None = None) -> LabelledRows:
     """What `read_results` reads, as rows."""
-    x, y, width, height = (entries[name] for name in ("x", "y", "width", "height"))
-    frame = pl.DataFrame(
-        {
-            "ImageID": entries["image_id"].cast(TEXT),
-            "LabelName": entries["category_id"].cast(TEXT),
-            "Score": entries["score"],
-            "XMin": x,
-            "YMin": y,
-            "XMax": x + width,
-            "YMax": y + height,
-        }
+    x, y, width, height = (pl.col(name) for name in ENTRY[2:6])
+    ids = (
+        pl.col("image_id").cast(TEXT).alias("ImageID"),
+        pl.col("category_id").cast(TEXT).alias("LabelName"),
     )
-    return Rows(frame, path, lambda row: (f"[{row}]: ", None))
+    box = {"XMin": x, "YMin": y, "XMax": x + width, "YMax": y + height}
+    table = entries.select(*ids, pl.col("score").alias("Score"), **box)
+    return _whole(table, _checks(relative=bool(relative)), path, ("[{}]: ", 0))
 
 
 def read_results(path: Path) -> pl.DataFrame:
-    """Entries of a COCO results file: image_id, category_id (numbers, or texts), x, y, width, height, score.
+    """Entries of a COCO results file: columns `ENTRY`, ids being numbers or texts.
 
     Raises:
         InputError: malformed JSON, or with its entry: a missing key, a value of the wrong kind.
@@ -177,9 +255,8 @@ def _entries(path: Path) -> pl.DataFrame:
     if not isinstance(content, list):
         raise InputError("expected a list of detections", path=path)
     rows = [_entry(entry, f"[{i}]", path) for i, entry in enumerate(content)]
-    columns = ("image_id", "category_id", "x", "y", "width", "height", "score")
     types = (TEXT, TEXT, *[NUMBER] * 5)
-    return pl.DataFrame(rows, schema=dict(zip(columns, types, strict=True)), orient="row")
+    return pl.DataFrame(rows, schema=dict(zip(ENTRY, types, strict=True)), orient="row")
 
 
 def _entry(entry: Any, place: str, path: Path) -> tuple[Any, ...]:
@@ -200,41 +277,3 @@ def _entry(entry: Any, place: str, path: Path) -> tuple[Any, ...]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def coded(
-    rows: Rows, classes: Sequence[str], images: Sequence[str], *, more: bool
-) -> tuple[pl.DataFrame, list[str]]:
-    """The frame with `image` and `label`, indices, in place of the ids; and the images.
-
-    Args:
-        more: an image outside `images` is added to them, in the order of rows, rather than refused.
-    Raises:
-        InputError: an unknown id.
-    """
-    if len(set(images)) != len(images):
-        raise InputError("an image id stands twice in image_ids")
-    images = list(images)
-    column = _codes(rows.frame["ImageID"], images)
-    if more and column.null_count():
-        images += (
-            rows.frame["ImageID"].filter(column.is_null()).cast(TEXT).unique(maintain_order=True).to_list()
-        )
-        column = _codes(rows.frame["ImageID"].cast(TEXT), images)
-    frame = rows.frame.with_columns(image=column, label=_codes(rows.frame["LabelName"], classes))
-    checked = Rows(frame, rows.path, rows.place)
-    checked.refuse(pl.col("image").is_null(), f"one of {len(images):,} images", value="ImageID")
-    expected = f"one of {len(classes):,} classes, such as {', '.join(classes[:3])}"
-    checked.refuse(pl.col("label").is_null(), expected, value="LabelName")
-    return frame.drop("ImageID", "LabelName"), images
-
-
-def _codes(column: pl.Series, ids: Sequence[str]) -> pl.Series:
-    kind = pl.Enum(ids)
-    codes = column if column.dtype == kind else column.cast(TEXT).cast(kind, strict=False)
-    return codes.to_physical().cast(pl.UInt32)
-
-
-def corners(frame: pl.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(D, 4)"""
-    return frame.select(*CORNERS).to_numpy(order="c")

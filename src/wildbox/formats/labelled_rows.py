@@ -5,11 +5,11 @@ Letters: B images, N rows, R runs of rows of one image, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,9 @@ from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
 Arrays = tuple[NDArray[Any], ...]
+
+Place = Callable[[str, str], tuple[str, int | None]]
+"""(column, value) -> what an error says of the place of a row: a text, and a line where the file has lines."""
 
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
 """Columns of a box, in the order of the tables."""
@@ -38,13 +41,15 @@ class LabelledRows:
     lengths: Ints
     """(R,) rows of each run, which may be 0."""
     classes: tuple[str, ...]
-    """What occurs in LabelName, sorted."""
+    """What occurs in LabelName (perhaps more, see `part_of`), sorted."""
     label: Ints
     """(N,) index in `classes`."""
     values: Arrays
     """What was made of the other columns, N rows each."""
     without_label: int
     left_out: int
+    place: Place
+    """Of the first row with a value of ImageID or LabelName."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -80,11 +85,18 @@ class LabelledRows:
         else:
             some = ", ".join(known[:3])
             message = f"LabelName is {name!r}, expected one of {len(known):,} classes, such as {some}"
-        raise InputError(message, path=self.path, line=find_line(self.path, "LabelName", name))
+        self.refuse("LabelName", name, message)
+
+    def refuse(self, column: str, value: str, message: str) -> NoReturn:
+        """Raise for the first row with a value of ImageID or LabelName."""
+        place, line = self.place(column, value)
+        raise InputError(place + message, path=self.path, line=line)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
+    """`LabelledRows` of some rows."""
+
     runs: pl.Series
     lengths: Ints
     classes: list[str]
@@ -102,6 +114,7 @@ def read_labelled_rows(
     optional: Sequence[str] = (),
     checks: Sequence[Check] = (),
     leave_out: pl.Expr | None = None,
+    likely: pl.Enum | None = None,
 ) -> LabelledRows:
     """Read a CSV file with ImageID and LabelName; errors and warnings are those of `each_chunk`.
 
@@ -109,17 +122,30 @@ def read_labelled_rows(
         columns: those beside ImageID and LabelName.
         values: makes arrays of n rows from a table of n rows; runs in threads.
         leave_out: rows to leave out, and their images.
+        likely: see `part_of`.
     """
 
-    def part(table: pl.DataFrame) -> _Part:
+    def part(table: pl.DataFrame) -> Part:
         kept = table if leave_out is None else table.filter(~leave_out)
-        return _part(kept, values, left_out=len(table) - len(kept))
+        return part_of(kept, values, left_out=len(table) - len(kept), likely=likely)
 
     wanted = {"ImageID": TEXT, "LabelName": TEXT, **columns}
-    return _joined(list(each_chunk(path, wanted, part, optional=optional, checks=(NAMED, *checks))), path)
+    parts = each_chunk(path, wanted, part, optional=optional, checks=(NAMED, *checks))
+    return join_parts(parts, path, lambda column, value: ("", find_line(path, column, value)))
 
 
-def _part(table: pl.DataFrame, values: Callable[[pl.DataFrame], Arrays], *, left_out: int) -> _Part:
+def part_of(
+    table: pl.DataFrame,
+    values: Callable[[pl.DataFrame], Arrays],
+    *,
+    left_out: int = 0,
+    likely: pl.Enum | None = None,
+) -> Part:
+    """The rows of a table with ImageID, LabelName, and what `values` makes arrays of.
+
+    Args:
+        likely: classes; where they are all that occur, the part says that all of them do, and is made faster.
+    """
     image = table["ImageID"]
     starts = _starts(image)
     rows = np.arange(len(table) + 1)
@@ -128,25 +154,38 @@ def _part(table: pl.DataFrame, values: Callable[[pl.DataFrame], Arrays], *, left
         labelled = table["LabelName"].is_not_null()
         rows = np.concatenate([[0], np.cumsum(labelled.to_numpy())])
         table = table.filter(labelled)
-    classes = table["LabelName"].unique()
-    return _Part(
+    classes, codes = _codes(table["LabelName"], likely)
+    return Part(
         image.gather(starts),
         np.diff(rows[np.append(starts, len(rows) - 1)]),
         classes.to_list(),
-        table["LabelName"].cast(pl.Enum(classes)).to_physical().to_numpy(),
+        codes,
         values(table),
         without_label,
         left_out,
     )
 
 
+def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Series, NDArray[np.unsignedinteger[Any]]]:
+    """Classes, and the place of each label among them."""
+    if likely is not None and len(labels):
+        coded = labels.cast(likely, strict=False)
+        if not coded.null_count():
+            return likely.categories, coded.to_physical().to_numpy()
+    classes = labels.unique()
+    return classes, labels.cast(pl.Enum(classes)).to_physical().to_numpy()
+
+
 def _starts(values: pl.Series) -> Ints:
     """Where each run of equal values begins."""
-    later = np.flatnonzero((values[1:] != values[:-1]).to_numpy()) + 1
-    return np.concatenate([np.zeros(min(1, len(values)), np.int64), later])
+    lengths = values.rle().struct.field("len").to_numpy().astype(np.int64)
+    starts: Ints = np.cumsum(lengths) - lengths
+    return starts
 
 
-def _joined(parts: list[_Part], path: str | Path) -> LabelledRows:
+def join_parts(parts: Iterable[Part], path: str | Path, place: Place) -> LabelledRows:
+    """The rows of all parts, of which there is at least one."""
+    parts = list(parts)
     classes = tuple(sorted(set().union(*(part.classes for part in parts))))
     index = {name: i for i, name in enumerate(classes)}
     runs = pl.concat([part.runs for part in parts], rechunk=True)
@@ -164,16 +203,17 @@ def _joined(parts: list[_Part], path: str | Path) -> LabelledRows:
         values,
         sum(part.without_label for part in parts),
         sum(part.left_out for part in parts),
+        place,
     )
 
 
-def _filled(parts: list[_Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
+def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
     """Labels and values of all parts, in threads: fresh memory takes longer to get than to fill."""
     ends = np.cumsum([len(part.codes) for part in parts])
     label = np.empty(ends[-1], np.int64)
     values = tuple(np.empty((ends[-1], *some.shape[1:]), some.dtype) for some in parts[0].values)
 
-    def fill(part: _Part, end: int) -> None:
+    def fill(part: Part, end: int) -> None:
         rows = slice(end - len(part.codes), end)
         known = np.array([index[name] for name in part.classes], np.int64)
         np.take(known, part.codes, out=label[rows], mode="clip")  # which lets other threads run
@@ -186,18 +226,21 @@ def _filled(parts: list[_Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
 
 
 def number_images(
-    files: Sequence[LabelledRows], image_ids: Sequence[str] | None
+    files: Sequence[LabelledRows], image_ids: Sequence[str] | None, *, more: bool = False
 ) -> tuple[tuple[str, ...], list[Ints]]:
     """The images, and for each file the (N,) image of each row.
 
     Args:
         image_ids: the images, in order; another is an error. Default: as they first appear.
+        more: another is no error, but added to `image_ids`.
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
     if image_ids is not None:
         images = pl.Series(image_ids, dtype=TEXT)
         if images.n_unique() != len(images):
             raise InputError("an image id stands twice in image_ids")
+        if more:
+            images = pl.concat([images, runs]).unique(maintain_order=True)
     else:
         images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
     index: Ints = np.arange(len(runs))
@@ -208,8 +251,7 @@ def number_images(
     for file, some in zip(files, np.split(index, ends[:-1]), strict=True):
         if len(some) and some.min() < 0:
             id_ = file.runs[int(np.argmax(some < 0))]
-            message = f"ImageID is {id_!r}, expected one of {len(images):,} images"
-            raise InputError(message, path=file.path, line=find_line(file.path, "ImageID", id_))
+            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(images):,} images")
         found.append(file.image(some))
     return tuple(images.to_list()), found
 

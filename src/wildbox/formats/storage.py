@@ -9,20 +9,19 @@ import glob
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from wildbox.annotations import Floats
-from wildbox.detections import Detections
+from wildbox.detections import Detections, concatenate_detections
 from wildbox.errors import InputError
-from wildbox.formats.detection_rows import Rows, coded, corners, read_results, read_rows, result_rows
+from wildbox.formats.detection_rows import ids_in, read_results, read_rows, result_rows
 from wildbox.formats.files import tell, whole_file, write_json
-from wildbox.formats.labelled_rows import CORNERS, integers, texts
+from wildbox.formats.labelled_rows import number_images, texts
 from wildbox.vocabulary import Vocabulary
-
-FAR = 2.0
-"""A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
 
 
 def write_detections(detections: Detections, path: str | Path) -> None:
@@ -129,7 +128,8 @@ def read_detections(
     """Detections of a file, a folder of files, or a pattern with *; one without rows is a model that found nothing.
 
     Endings: .parquet; .json, COCO results, a list of image_id, category_id, bbox (x, y, width, height), score;
-    anything else is CSV, or a challenge submission where the header is ImageId,PredictionString.
+    anything else is CSV, or a challenge submission where the header is ImageId,PredictionString. All but Parquet may
+    be compressed by gzip or Zstandard. Classes are given by their ids, or by names in a file where none is an id.
 
     Args:
         vocabulary: the classes; another is an error.
@@ -141,21 +141,14 @@ def read_detections(
             coordinate that is no finite number, a score outside [0, 1], pixels where coordinates should be relative.
     Warns:
         InputWarning: counts boxes that are turned around or without area, they are kept; a file without rows;
-            relative coordinates where pixels are due.
+            relative coordinates where pixels are due; a CSV file whose last line has no line break.
     """
-    files = detection_files(path)
-    parts = [read_rows(file, classes=vocabulary.ids, images=image_ids) for file in files]
-    images = image_ids
-    if images is None:
-        names = [rows.frame["ImageID"].cast(pl.String()).drop_nulls() for rows in parts]
-        images = pl.concat(names).unique(maintain_order=True).to_list()
-    frames = []
-    for rows in parts:
-        frame, images = _checked(rows, vocabulary.ids, images, more=more_images, relative=relative)
-        frames.append(frame)
-    return _detections(
-        frames, vocabulary, tuple(images), paths=[rows.path for rows in parts], relative=relative
-    )
+    files = [read_rows(file, classes=vocabulary.ids, relative=relative) for file in detection_files(path)]
+    images, image = number_images(files, image_ids, more=more_images)
+    label = [rows.labels(vocabulary) for rows in files]
+    score, boxes = (_joined([rows.values[i] for rows in files]) for i in (0, 1))
+    _tell(boxes, path=path if len(files) > 1 else files[0].path, relative=relative)
+    return Detections(vocabulary, images, _joined(image), boxes, _joined(label), score)
 
 
 def read_detection_parts(
@@ -172,70 +165,30 @@ def read_detection_parts(
     is best where shards are made by image. Which images those are takes a first pass over the ids.
     """
     files = detection_files(path)
-    last = _last_files(files, vocabulary) if len(files) > 1 else None
-    waiting: list[pl.DataFrame] = []
+    last = _last_files(files)
+    known = None if image_ids is None or more_images else set(image_ids)
+    waiting: Detections | None = None
     for number, file in enumerate(files):
-        rows = read_rows(file, classes=vocabulary.ids, images=image_ids)
-        images = rows.frame["ImageID"].cast(pl.String()).drop_nulls().unique(maintain_order=True).to_list()
-        known = images if image_ids is None else image_ids
-        frame, known = _checked(rows, vocabulary.ids, known, more=more_images, relative=relative)
-        names = pl.Series(known, dtype=pl.String())
-        frame = frame.with_columns(ImageID=names.gather(frame["image"])).drop("image")
-        if last is not None:
-            frame = pl.concat([*waiting, frame]).join(last, on="ImageID", how="left", maintain_order="left")
-            later = frame["last"].fill_null(-1) > number
-            waiting = [frame.filter(later).drop("last")]
-            frame = frame.filter(~later).drop("last")
-        images = frame["ImageID"].unique(maintain_order=True).to_list()
-        whole = frame.with_columns(image=frame["ImageID"].cast(pl.Enum(images)).to_physical()).drop("ImageID")
-        yield _detections([whole], vocabulary, tuple(images), paths=[file], relative=relative)
+        rows = read_rows(file, classes=vocabulary.ids, relative=relative)
+        images, image = number_images([rows], None)
+        unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
+        if known is not None and unknown is not None:
+            rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
+        score, boxes = rows.values
+        _tell(boxes, path=file, relative=relative)
+        part = Detections(vocabulary, images, image[0], boxes, rows.labels(vocabulary), score)
+        part = part if waiting is None else concatenate_detections([waiting, part])
+        later = np.array([last.get(id_, -1) > number for id_ in part.image_ids], bool)
+        waiting = part.select(np.flatnonzero(later)) if later.any() else None
+        yield part.select(np.flatnonzero(~later)) if later.any() else part
 
 
-def _last_files(files: Sequence[Path], vocabulary: Vocabulary) -> pl.DataFrame:
-    """ImageID and `last`, the number of the last file that holds it, of the images that stand in several files."""
-    parts = []
-    for number, file in enumerate(files):
-        if file.suffix == ".parquet":
-            ids = pl.read_parquet(file, columns=["ImageID"])["ImageID"].cast(pl.String())
-        else:
-            ids = read_rows(file, classes=vocabulary.ids, images=None).frame["ImageID"].cast(pl.String())
-        parts.append(pl.DataFrame({"ImageID": ids.unique()}).with_columns(last=pl.lit(number)))
-    return (
-        pl.concat(parts)
-        .group_by("ImageID")
-        .agg(pl.col("last").max(), n=pl.len())
-        .filter(pl.col("n") > 1)
-        .drop("n")
-    )
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
-def _checked(
-    rows: Rows, classes: Sequence[str], images: Sequence[str], *, more: bool, relative: bool | None
-) -> tuple[pl.DataFrame, list[str]]:
-    for name, expected in (("ImageID", "the id of an image"), ("LabelName", "the id of a class")):
-        rows.refuse(pl.col(name).is_null(), expected, value=name)
-    inside = pl.col("Score").is_between(0, 1) & pl.col("Score").is_not_nan()
-    rows.refuse(~inside, "a score in [0, 1]", value="Score")
-    for name in CORNERS:
-        rows.refuse(~pl.col(name).is_finite(), "a finite number", value=name)
-        if relative:
-            near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
-            rows.refuse(~pl.col(name).is_between(1 - FAR, FAR), near, value=name)
-    return coded(rows, classes, images, more=more)
-
-
-def _detections(
-    frames: Sequence[pl.DataFrame],
-    vocabulary: Vocabulary,
-    images: tuple[str, ...],
-    *,
-    paths: Sequence[Path],
-    relative: bool | None,
-) -> Detections:
-    frame = frames[0] if len(frames) == 1 else pl.concat(frames)
-    boxes = corners(frame)
+def _tell(boxes: Floats, *, path: str | Path, relative: bool | None) -> None:
     degenerate = int(((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).sum())
-    path = paths[0] if len(paths) == 1 else paths[0].parent
     small = relative is False and len(boxes) > 0 and bool((np.abs(boxes) <= 1).all())
     told = {
         "{n} boxes are turned around or have no area; they are kept": degenerate,
@@ -243,8 +196,17 @@ def _detections(
         "no rows: nothing was found": int(not len(boxes)),
     }
     tell(told, path=path, stacklevel=4)
-    columns = (integers(frame["image"]), boxes, integers(frame["label"]), frame["Score"].to_numpy())
-    return Detections(vocabulary, images, *columns)
+
+
+def _last_files(files: Sequence[Path]) -> dict[str, int]:
+    """The number of the last file that holds an image, for those that stand in several files."""
+    last: dict[str, int] = {}
+    several: set[str] = set()
+    for number, file in enumerate(files):
+        images = ids_in(file, "ImageID") if len(files) > 1 else []
+        several.update(id_ for id_ in images if id_ in last)
+        last.update(dict.fromkeys(images, number))
+    return {id_: last[id_] for id_ in several}
 
 
 def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Sequence[str]) -> Floats:
@@ -265,9 +227,9 @@ def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Se
     """
     path = Path(path)
     entries = read_results(path)
-    frame, images = _checked(result_rows(entries, path), vocabulary.ids, image_ids, more=False, relative=None)
-    _detections([frame], vocabulary, tuple(images), paths=[path], relative=None)  # for its checks
-    numbers = entries.select("image_id", "x", "y", "width", "height", "score", "category_id").cast(
-        pl.Float64()
-    )
-    return numbers.to_numpy(order="c")
+    rows = result_rows(entries, path)
+    number_images([rows], image_ids)
+    rows.labels(vocabulary)
+    _tell(rows.values[1], path=path, relative=None)
+    order = ("image_id", "x", "y", "width", "height", "score", "category_id")
+    return entries.select(order).cast(pl.Float64()).to_numpy(order="c")

@@ -1,0 +1,67 @@
+"""Compiled loops in threads: a range in chunks, which loops that need no interpreter work off side by side.
+
+There are as many threads as numba's own loops would have (the environment's NUMBA_NUM_THREADS; by default the cores of
+this process), fewer for few rows of work. What is made of the results must not depend on the chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+WORTH_A_THREAD = 20_000
+"""Rows below which another thread costs more than it saves."""
+EACH = 8
+"""Chunks for each thread, since some take longer than others."""
+
+Result = TypeVar("Result")
+
+
+def in_chunks(task: Callable[[int, int], Result], size: int, *, rows: int, each: int = EACH) -> list[Result]:
+    """Results of task(first, last) over 0..size, in order.
+
+    Args:
+        rows: of work, all together.
+        each: chunks for each thread.
+
+    >>> in_chunks(lambda first, last: last - first, 5, rows=5)
+    [5]
+    """
+    threads = min(_threads(rows), max(size, 1))
+    chunks = min(each * threads, size) if threads > 1 else 1
+    return _run(task, [size * i // chunks for i in range(chunks + 1)], threads)
+
+
+def over_lists(task: Callable[[int, int], Result], offsets: NDArray[np.int64]) -> list[Result]:
+    """Results of task(first, last) over L lists, in order; the chunks have about as many rows each.
+
+    Args:
+        offsets: (L + 1,) list l is rows offsets[l] to offsets[l + 1].
+
+    >>> over_lists(lambda first, last: last - first, np.array([0, 3, 5]))
+    [2]
+    """
+    lists, rows = len(offsets) - 1, int(offsets[-1] - offsets[0])
+    threads = _threads(rows)
+    if threads == 1:
+        return [task(0, lists)]
+    goals = np.linspace(offsets[0], offsets[-1], EACH * threads + 1)[1:-1]
+    return _run(task, np.unique([0, *np.searchsorted(offsets, goals), lists]).tolist(), threads)
+
+
+def _threads(rows: int) -> int:
+    # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return max(1, min(most, rows // WORTH_A_THREAD))
+
+
+def _run(task: Callable[[int, int], Result], bounds: Sequence[int], threads: int) -> list[Result]:
+    if threads == 1:
+        return [task(*bounds)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(task, bounds[:-1], bounds[1:]))

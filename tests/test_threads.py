@@ -1,0 +1,44 @@
+"""Ranges in chunks: each item once, in order, whatever the number of threads."""
+
+from __future__ import annotations
+
+import threading
+from itertools import chain
+
+import numpy as np
+import pytest
+
+import wildbox.threads as threads_module
+from wildbox.threads import in_chunks, over_lists
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", request.param)
+    monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 3)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 100])
+def test_each_item_once_and_in_order(size: int, threads: int) -> None:
+    parts = in_chunks(lambda first, last: list(range(first, last)), size, rows=10 * size)
+    assert list(chain(*parts)) == list(range(size))
+
+
+@pytest.mark.parametrize(
+    "lengths", [[], [0, 0], [7], [1000, 1, 1, 1], [1, 0, 0, 1000], [2] * 50], ids=lambda x: f"{len(x)}"
+)
+def test_each_list_once_and_in_order(lengths: list[int], threads: int) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = over_lists(lambda first, last: list(range(first, last)), offsets)
+    assert list(chain(*parts)) == list(range(len(lengths)))
+
+
+def test_work_is_shared_out_where_there_is_much_of_it(threads: int) -> None:
+    met = threading.Barrier(threads, timeout=60)  # breaks unless as many tasks as threads run at once
+
+    def task(first: int, last: int) -> int:
+        return met.wait() * 0 + last - first
+
+    assert sum(in_chunks(task, 5 * threads, rows=100, each=1)) == 5 * threads
+    assert in_chunks(lambda first, last: last - first, 8, rows=2) == [8]  # not worth a thread
