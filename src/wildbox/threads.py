@@ -32,7 +32,7 @@ def in_chunks(task: Callable[[int, int], Result], size: int, *, rows: int, each:
     >>> in_chunks(lambda first, last: last - first, 5, rows=5)
     [5]
     """
-    threads = min(_threads(rows), max(size, 1))
+    threads = min(thread_count(rows), max(size, 1))
     chunks = min(each * threads, size) if threads > 1 else 1
     return _run(task, [size * i // chunks for i in range(chunks + 1)], threads)
 
@@ -47,14 +47,15 @@ def over_lists(task: Callable[[int, int], Result], offsets: NDArray[np.int64]) -
     [2]
     """
     lists, rows = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    threads = _threads(rows)
+    threads = thread_count(rows)
     if threads == 1:
         return [task(0, lists)]
     goals = np.linspace(offsets[0], offsets[-1], EACH * threads + 1)[1:-1]
     return _run(task, np.unique([0, *np.searchsorted(offsets, goals), lists]).tolist(), threads)
 
 
-def _threads(rows: int) -> int:
+def thread_count(rows: int) -> int:
+    """Threads for so many rows of work."""
     # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     return max(1, min(most, rows // WORTH_A_THREAD))

@@ -8,9 +8,8 @@ from functools import reduce
 from operator import add
 from typing import Protocol, TypeVar
 
-import numba
-
 from wildbox.annotations import Annotations
+from wildbox.threads import thread_count
 
 FEW, PART = 100_000, 2_000_000
 """Boxes that one thread does alone; most boxes of a part, which bound what is needed beside the annotations."""
@@ -26,15 +25,10 @@ Sum = TypeVar("Sum", bound=Addable)
 
 
 def sum_over_parts(work: Callable[[Annotations], Sum], annotations: Annotations) -> Sum:
-    """What `work` makes of all images, as the sum of what it makes of parts of them, in threads.
-
-    There are as many threads as numba's own loops would have (the environment's NUMBA_NUM_THREADS; by default the
-    cores of this process).
-    """
+    """What `work` makes of all images, as the sum of what it makes of parts of them, in threads."""
     if len(annotations) <= FEW:
         return work(annotations)
-    # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
-    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    threads = thread_count(len(annotations))
     each = -(-len(annotations) // (threads * PART))
     with ThreadPoolExecutor(threads) as pool:
         return reduce(add, pool.map(work, annotations.parts(threads * each)))
