@@ -87,6 +87,12 @@ class DataConfig(Settings):
     """Of the training images, that may fail to open: they are told and others taken instead. 0: the first ends it."""
     augment: AugmentConfig = AugmentConfig()
 
+    def refuse_training_settings(self, table: str) -> None:
+        """`ValueError` where something is set that only training heeds; `table` is what the settings call this."""
+        for key in ("group_of", "max_corrupt_share", "augment"):
+            if getattr(self, key) != DataConfig.model_fields[key].default:
+                raise ValueError(f"{table}.{key} is set but only training heeds it")
+
 
 class ModelConfig(Settings):
     """The detector and its rule."""
@@ -150,6 +156,9 @@ class SamplingConfig(Settings):
     """lambda of soft-balance; 1 is class-aware sampling."""
     hybrid_start: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the steps that run non-balanced before; 0 balances from the start, 1 never does."""
+    aspect_batches: bool = False
+    """Images of like width to height share a batch, which saves padding where wide and tall ones occur: draws
+    change places within 16 batches of each process."""
 
 
 class ScheduleConfig(Settings):
@@ -255,6 +264,8 @@ class RunConfig(Settings):
     def _no_contradiction(self) -> Self:
         if self.validation is None and self.evaluation != EvaluationConfig():
             raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
+        if self.validation is not None:
+            self.validation.refuse_training_settings("validation")
         if self.validation is not None and self.evaluation.protocol in ("coco", "lvis"):
             if self.validation.format != "coco":
                 raise ValueError(

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from wildbox.detections import Detections
-from wildbox.detectors.dataset import DetectionDataset, Sample, collate
+from wildbox.detectors.batches import in_order
+from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict
+from wildbox.detectors.loading import BatchLoader
 from wildbox.errors import ConfigError
 from wildbox.evaluation import CocoTruth, EvaluationResult, evaluate, protocol_named, read_coco_truth
 from wildbox.evaluation.streaming import StreamingEvaluator
@@ -40,6 +40,7 @@ class Validation:
     def __init__(self, source: Source, folder: Path, config: RunConfig, fabric: Fabric) -> None:
         self.source, self.folder = source, folder / "evaluations"
         self.settings, self.fabric = config.evaluation, fabric
+        self._workers = config.schedule.workers
         images = len(source.annotations.image_ids)
         self._mine = source.annotations.select(range(fabric.global_rank, images, fabric.world_size))
         self._coco: CocoTruth | None = None
@@ -90,12 +91,9 @@ class Validation:
 
     def _predict(self, model: Detector, alive: Callable[[], None]) -> Detections:
         """On the images of this process."""
-        loader: DataLoader[Sample] = DataLoader(
-            DetectionDataset(self._mine, self.source.folder, objects=None),
-            batch_size=self.settings.batch_size,
-            collate_fn=collate,
-            generator=torch.Generator(),  # the loader must not draw from the stream that training uses
-        )
+        dataset = DetectionDataset(self._mine, self.source.folder, objects=None, as_bytes=True)
+        batches = in_order(len(dataset), self.settings.batch_size)
+        loader = BatchLoader(dataset, batches, workers=self._workers)
         scorings = {"own": model.roi_heads.rule.scores}
         return predict(model, loader, self._mine, scorings=scorings, progress=lambda _: alive())["own"]
 
