@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from pydantic import Field
 
 from wildbox.annotations import Annotations, ImageLabels
@@ -158,37 +159,44 @@ def predict_images(
         WildboxError: no space left on the disk. The shards that are there are whole.
     """
     saved, out = load_checkpoint(checkpoint), Path(out)
-    to_file = out.suffix in FILES
-    if to_file and len(set(config.scores)) > 1:
-        raise ConfigError(
-            f"{out}: a file holds the scores of one rule, not {', '.join(config.scores)}; give a folder"
-        )
+    shards = _shards_of(out, images, config)
     fabric = start_processes(
         config.device, processes=config.processes, machines=config.machines, precision=config.precision
     )
     model = restore_model(saved).to(fabric.device)
     scorings: dict[str, Scoring] = {name: build_scoring(name, saved, model) for name in config.scores}
-    shards = Shards(
-        out.with_name(f"{out.name}.parts") if to_file else out,
-        tuple(scorings),
-        images=len(images.image_ids),
-        size=config.shard_size,
-    )
+    origin = _origin(Path(checkpoint), images, config)
     with full_disk_told(out, advice="start the same command again: the shards written before are whole"):
-        with fabric.rank_zero_first(local=False):
-            _check_origin(shards.folder / "prediction.json", _origin(Path(checkpoint), images, config))
-            missing = shards.missing()
-        fabric.barrier()  # all have seen what is missing before anyone writes
-        mine = missing[fabric.global_rank :: fabric.world_size]
+        mine = _my_share(shards, origin, fabric)
         told = progress if fabric.is_global_zero else None
         loader = _loader(images, Path(folder), [shards.rows(n) for n in mine], config, device=fabric.device)
         with fabric.autocast(), _memory_explained(saved, config):
             _predict_shards(model, loader, images, shards, mine, config, scorings=scorings, told=told)
         if fabric.is_global_zero:
             _wait_for_others(shards, told)
-            if to_file:
+            if shards.folder != out:
                 _join(shards, images, out)
-    return dict.fromkeys(scorings, out) if to_file else {name: out / name for name in scorings}
+    return {name: out / name if shards.folder == out else out for name in scorings}
+
+
+def _shards_of(out: Path, images: Annotations, config: PredictConfig) -> Shards:
+    """Those in the folder `out`, or where that is a file, beside it."""
+    names = tuple(dict.fromkeys(config.scores))
+    if out.suffix in FILES and len(names) > 1:
+        raise ConfigError(
+            f"{out}: a file holds the scores of one rule, not {', '.join(names)}; give a folder"
+        )
+    folder = out.with_name(f"{out.name}.parts") if out.suffix in FILES else out
+    return Shards(folder, names, images=len(images.image_ids), size=config.shard_size)
+
+
+def _my_share(shards: Shards, origin: Mapping[str, object], fabric: Fabric) -> list[int]:
+    """The missing shards that this process is to predict."""
+    with fabric.rank_zero_first(local=False):
+        _check_origin(shards.folder / "prediction.json", origin)
+        missing = shards.missing()
+    fabric.barrier()  # all have seen what is missing before anyone writes
+    return missing[fabric.global_rank :: fabric.world_size]
 
 
 def _predict_shards(
@@ -281,7 +289,7 @@ def _origin(checkpoint: Path, images: Annotations, config: PredictConfig) -> dic
     }
 
 
-def _check_origin(path: Path, origin: dict[str, object]) -> None:
+def _check_origin(path: Path, origin: Mapping[str, object]) -> None:
     """Write what the shards of a folder are made from, or see that it is the same."""
     if not path.exists():
         write_json(origin, path)
