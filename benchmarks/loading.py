@@ -11,16 +11,14 @@ the process's own processor time, medians of the repetitions. Appends to `benchm
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from decoding import simplejpeg_decoder
-from environment import append
+from decoding import each, simplejpeg_decoder
+from environment import append, processor_seconds
 
 from wildbox.detectors.augmentation import Augmentation
 from wildbox.detectors.dataset import DetectionDataset, image_path, load_image
@@ -29,6 +27,7 @@ from wildbox.labels.objects import object_labels
 
 RESULTS = Path(__file__).parent / "results" / "loading.csv"
 CHANGES = {
+    "sample": None,
     "sample, flip": Augmentation(flip=0.5),
     "sample, crop": Augmentation(crop=0.5),
     "sample, scale": Augmentation(scale=(0.5, 1.5)),
@@ -48,37 +47,24 @@ def main() -> None:
     table = read_coco(arguments.instances)
     names = [table.file_name(index) for index in range(len(table.image_ids))]
     table = table.select(np.flatnonzero([name.endswith(".jpg") for name in names]))
-    images, objects = range(len(table.image_ids)), object_labels(table)
-    paths = [image_path(table, index, arguments.folder) for index in images]
+    objects = object_labels(table)
+    paths = [image_path(table, index, arguments.folder) for index in range(len(table.image_ids))]
     contents = [path.read_bytes() for path in paths]
     decode = simplejpeg_decoder()
-    plain = DetectionDataset(table, arguments.folder, objects=objects, as_bytes=True)
-    ways: dict[str, Callable[[int], object]] = {
-        "decoder": lambda index: decode(contents[index]),
-        "file": lambda index: load_image(paths[index]),
-        "sample": lambda index: plain[index, index],
-    }
+    draws = [(index, index) for index in range(len(paths))]
+    ways = {"decoder": partial(each, decode, contents), "file": partial(each, load_image, paths)}
     for name, change in CHANGES.items():
-        changed = DetectionDataset(
+        dataset = DetectionDataset(
             table, arguments.folder, objects=objects, augmentation=change, as_bytes=True
         )
-        ways[name] = lambda index, changed=changed: changed[index, index]  # type: ignore[misc]
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repetition in range(arguments.repeat + 1):
-        for name, way in ways.items():
-            start = time.process_time()
-            for index in images:
-                way(index)
-            if repetition:  # the first one warms up
-                seconds[name].append(time.process_time() - start)
-    alone = statistics.median(seconds["decoder"])
-    for name, taken in seconds.items():
-        took = statistics.median(taken)
+        ways[name] = partial(each, dataset.__getitem__, draws)
+    seconds = processor_seconds(ways, repeat=arguments.repeat)
+    for name, took in seconds.items():
         row = {
             "what": name,
-            "images": len(images),
-            "images_per_second": round(len(images) / took, 1),
-            "share_of_decoder": round(alone / took, 3),
+            "images": len(paths),
+            "images_per_second": round(len(paths) / took, 1),
+            "share_of_decoder": round(seconds["decoder"] / took, 3),
         }
         print(row)
         append(RESULTS, row)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -97,6 +99,23 @@ def start_processes(
     if os.environ.get(STARTED_BY) == str(os.getppid()):
         threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     return fabric
+
+
+@contextmanager
+def first_process_first(fabric: Fabric) -> Iterator[None]:
+    """The block runs in the first process, then in the others; where it fails there, they end without a word."""
+    if fabric.is_global_zero:
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            fabric.broadcast(done)
+    elif fabric.broadcast(False):
+        yield
+    else:
+        raise SystemExit(2)  # the first one tells why
+    fabric.barrier()
 
 
 def is_first_process() -> bool:

@@ -35,7 +35,7 @@ from wildbox.formats.files import read_json, write_json
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
 from wildbox.training.config import Positive, RunConfig, Settings
-from wildbox.training.devices import start_processes
+from wildbox.training.devices import first_process_first, start_processes
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.model import ScoringName, build_scoring, restore_model
 
@@ -192,7 +192,7 @@ def _shards_of(out: Path, images: Annotations, config: PredictConfig) -> Shards:
 
 def _my_share(shards: Shards, origin: Mapping[str, object], fabric: Fabric) -> list[int]:
     """The missing shards that this process is to predict."""
-    with fabric.rank_zero_first(local=False):
+    with first_process_first(fabric):
         _check_origin(shards.folder / "prediction.json", origin)
         missing = shards.missing()
     fabric.barrier()  # all have seen what is missing before anyone writes

@@ -14,7 +14,7 @@ from wildbox.detectors.dataset import check_files
 from wildbox.evaluation import EvaluationResult
 from wildbox.training.checkpoint_folder import CheckpointFolder
 from wildbox.training.config import RunConfig, write_config
-from wildbox.training.devices import launch
+from wildbox.training.devices import first_process_first, launch
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.log import RunLog
 from wildbox.training.source import Source, load_source, with_vocabulary_of
@@ -58,7 +58,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         fabric = launch(config)
         torch.set_num_threads(config.threads)
-        with fabric.rank_zero_first(local=False):  # the first cuts tiles, the others find them
+        with first_process_first(fabric):  # it cuts tiles, the others find them
             source = source or load_source(config.data, tiles=out / "tiles")
             check_files(source.annotations, source.folder, max_absent_share=config.data.max_corrupt_share)
             validation = _validation(config, source, out, fabric)
@@ -84,7 +84,7 @@ def _begin(
 ) -> None:
     """Restore the newest checkpoint in all processes, or remove what an earlier run left."""
     fabric = trainer.fabric
-    with fabric.rank_zero_first(local=False):
+    with first_process_first(fabric):
         if resume:
             saved = folder.load()
             if saved is not None:
