@@ -16,10 +16,8 @@ from pathlib import Path
 import torch
 from environment import append
 
-from wildbox.detectors.batches import in_order
-from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.inference import predict, views
-from wildbox.detectors.loading import BatchLoader
+from wildbox.detectors.loading import images_in_order
 from wildbox.evaluation import evaluate
 from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.config import RunConfig
@@ -43,7 +41,6 @@ def main() -> None:
         parser.error(f"{arguments.run} has no validation set")
     source = load_source(config.validation, tiles=arguments.run / "tiles-validation")
     truth, model = source.annotations, restore_model(saved)
-    dataset = DetectionDataset(truth, source.folder, objects=None, as_bytes=True)
     first, second = arguments.sizes
     alone = None
     for sizes, flip in (
@@ -53,7 +50,7 @@ def main() -> None:
         ((first, second), True),
     ):
         shown, began = views(sizes, flip=flip), time.process_time()
-        batches = BatchLoader(dataset, in_order(len(dataset), 8))
+        batches = images_in_order(truth, source.folder, batch_size=8)
         scorings = {"own": model.roi_heads.rule.scores}
         found = predict(model, batches, truth, scorings=scorings, shown=shown)["own"]
         took = time.process_time() - began
@@ -64,7 +61,7 @@ def main() -> None:
             "flip": flip,
             "mean_ap": round(result.mean_ap, 4),
             "times_one_view": round(took / alone, 2),
-            "images": len(dataset),
+            "images": len(truth.image_ids),
             "steps": saved.step,
         }
         print(row)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from torch.utils.data import DataLoader
 
-from wildbox.detectors.dataset import DetectionDataset, Sample, collate
+from wildbox.detectors.dataset import check_files
 from wildbox.detectors.inference import predict
+from wildbox.detectors.loading import images_in_order
 from wildbox.errors import ConfigError, WildboxError
 from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.files import write_json
@@ -187,7 +187,7 @@ def run_study(config: StudyConfig, out: str | Path, *, progress: Progress) -> St
 
 
 def load_both(config: StudyConfig, out: Path, *, progress: Progress) -> tuple[Source, Source]:
-    """Training and validation set with one vocabulary."""
+    """Training and validation set with one vocabulary, and see that their images are there."""
     training = load_source(
         config.train, tiles=out / "tiles" / "train", progress=lambda d, a: progress("tiles (train)", d, a)
     )
@@ -196,6 +196,8 @@ def load_both(config: StudyConfig, out: Path, *, progress: Progress) -> tuple[So
         tiles=out / "tiles" / "validation",
         progress=lambda d, a: progress("tiles (validation)", d, a),
     )
+    for source, data in ((training, config.train), (validation, config.validation)):
+        check_files(source.annotations, source.folder, max_absent_share=data.max_corrupt_share)
     return training, with_vocabulary_of(validation, training)
 
 
@@ -263,15 +265,23 @@ def _train_and_predict(config: StudyConfig, run: StudyRun, out: Path, parent: in
         checkpoint = train(
             config.run_config(run), out / "runs" / run.name, source=training, progress=stop_without_parent
         )
-        predict_checkpoint(checkpoint, validation, run=run, out=out / "detections")
+        share = config.validation.max_corrupt_share
+        predict_checkpoint(checkpoint, validation, run=run, out=out / "detections", max_corrupt_share=share)
 
 
-def predict_checkpoint(checkpoint: Path, images: Source, *, run: StudyRun, out: Path) -> None:
-    """Write the detections of a run by each of its scorings, one CSV each."""
+def predict_checkpoint(
+    checkpoint: Path, images: Source, *, run: StudyRun, out: Path, max_corrupt_share: float
+) -> None:
+    """Write the detections of a run by each of its scorings, one CSV each.
+
+    Args:
+        max_corrupt_share: of the images, that may fail to open.
+    """
     saved = load_checkpoint(checkpoint)
     model = restore_model(saved)
-    dataset = DetectionDataset(images.annotations, images.folder, objects=None)
-    loader: DataLoader[Sample] = DataLoader(dataset, batch_size=8, collate_fn=collate)
+    loader = images_in_order(
+        images.annotations, images.folder, batch_size=8, max_corrupt_share=max_corrupt_share
+    )
     scorings = {name: build_scoring(SCORINGS[name], saved, model) for name in run.scorings}
     found = predict(model, loader, images.annotations, scorings=scorings)
     for name, detections in found.items():

@@ -110,6 +110,18 @@ def test_damaged_images_are_told_up_to_a_share(workers: int, world: Path, tmp_pa
         train(with_data(config, max_corrupt_share=0.01), tmp_path / "few")
 
 
+@pytest.mark.filterwarnings("ignore:.*does not open.*:wildbox.errors.InputWarning")
+def test_a_damaged_validation_image_need_not_end_a_run(world: Path, tmp_path: Path) -> None:
+    images = damaged(world, tmp_path / "images", 1)
+    data = small_run(world).data.model_copy(update={"images": images})
+    config = small_run(world, steps=2).model_copy(update={"validation": data})
+    with pytest.raises(InputError, match=r"images/\w+\.jpg: the image does not open"):
+        train(config, tmp_path / "strict")
+    spared = data.model_copy(update={"max_corrupt_share": 0.1})
+    train(config.model_copy(update={"validation": spared}), tmp_path / "run")
+    assert (tmp_path / "run" / "evaluations" / "step-00000002.csv").exists()
+
+
 def test_labels_without_images_are_told_before_the_first_step(world: Path, tmp_path: Path) -> None:
     images = damaged(world, tmp_path / "images", 0)
     gone = sorted(images.glob("*.jpg"))[:2]

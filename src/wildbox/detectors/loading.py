@@ -8,11 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from wildbox.annotations import Annotations
+from wildbox.detectors.batches import in_order
 from wildbox.detectors.dataset import DetectionDataset, Draw, Sample, collate, load_image
 from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
 
@@ -109,3 +112,32 @@ class BatchLoader:
                 f"a process that loads images died ({error}). It may have had too little memory (fewer workers "
                 f"need less), or one of these images ended it: {names}"
             ) from error
+
+
+def images_in_order(
+    images: Annotations,
+    folder: str | Path,
+    *,
+    batch_size: int,
+    chosen: Sequence[range] | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+    max_corrupt_share: float = 0.0,
+) -> BatchLoader:
+    """Batches to predict: images as they are, as bytes, in their order.
+
+    Args:
+        chosen: indices of the images to take, in ranges that share no batch; None is all.
+        others: as in `BatchLoader`.
+    """
+    dataset = DetectionDataset(
+        images, folder, objects=None, replace_corrupt=max_corrupt_share > 0, as_bytes=True
+    )
+    ranges = [range(len(dataset))] if chosen is None else chosen
+    return BatchLoader(
+        dataset,
+        [rows[batch.start : batch.stop] for rows in ranges for batch in in_order(len(rows), batch_size)],
+        workers=workers,
+        pin_memory=pin_memory,
+        max_corrupt_share=max_corrupt_share,
+    )

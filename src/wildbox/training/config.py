@@ -84,12 +84,13 @@ class DataConfig(Settings):
     """train learns boxes around groups like others; ignore does without them, and what lies in them by half or
     more is no background either."""
     max_corrupt_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of the training images, that may fail to open: they are told and others taken instead. 0: the first ends it."""
+    """Of the images, that may fail to open: they are told, and in training others taken instead, in evaluation nothing
+    is found on them. 0: the first ends it."""
     augment: AugmentConfig = AugmentConfig()
 
     def refuse_training_settings(self, table: str) -> None:
         """`ValueError` where something is set that only training heeds; `table` is what the settings call this."""
-        for key in ("group_of", "max_corrupt_share", "augment"):
+        for key in ("group_of", "augment"):
             if getattr(self, key) != DataConfig.model_fields[key].default:
                 raise ValueError(f"{table}.{key} is set but only training heeds it")
 

@@ -24,10 +24,10 @@ from pydantic import Field
 
 from wildbox.annotations import Annotations, ImageLabels
 from wildbox.detectors.batches import in_order
-from wildbox.detectors.dataset import DetectionDataset, check_files, images_of
+from wildbox.detectors.dataset import check_files, images_of
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict, views
-from wildbox.detectors.loading import BatchLoader
+from wildbox.detectors.loading import BatchLoader, images_in_order
 from wildbox.detectors.roi_heads import Scoring
 from wildbox.errors import ConfigError, InputWarning
 from wildbox.formats.coco import read_coco
@@ -169,7 +169,15 @@ def predict_images(
     with full_disk_told(out, advice="start the same command again: the shards written before are whole"):
         mine = _my_share(shards, origin, fabric)
         told = progress if fabric.is_global_zero else None
-        loader = _loader(images, Path(folder), [shards.rows(n) for n in mine], config, device=fabric.device)
+        loader = images_in_order(
+            images,
+            folder,
+            batch_size=config.batch_size,
+            chosen=[shards.rows(number) for number in mine],
+            workers=config.workers,
+            pin_memory=fabric.device.type == "cuda",
+            max_corrupt_share=config.max_corrupt_share,
+        )
         with fabric.autocast(), _memory_explained(saved, config):
             _predict_shards(model, loader, images, shards, mine, config, scorings=scorings, told=told)
         if fabric.is_global_zero:
@@ -226,23 +234,6 @@ def _predict_shards(
         )
         for name, detections in found.items():
             write_detections(detections, shards.path(name, number))
-
-
-def _loader(
-    images: Annotations, folder: Path, shards: Sequence[range], config: PredictConfig, *, device: torch.device
-) -> BatchLoader:
-    """Batches of the images of some shards, none of two of them."""
-    dataset = DetectionDataset(
-        images, folder, objects=None, replace_corrupt=config.max_corrupt_share > 0, as_bytes=True
-    )
-    batches = [rows[b.start : b.stop] for rows in shards for b in in_order(len(rows), config.batch_size)]
-    return BatchLoader(
-        dataset,
-        batches,
-        workers=config.workers,
-        pin_memory=device.type == "cuda",
-        max_corrupt_share=config.max_corrupt_share,
-    )
 
 
 def _counting(told: Progress | None, shards: Shards) -> Callable[[int], None] | None:

@@ -75,7 +75,7 @@ def _validation(config: RunConfig, training: Source, out: Path, fabric: Fabric) 
     if config.validation is None:
         return None
     source = with_vocabulary_of(load_source(config.validation, tiles=out / "tiles-validation"), training)
-    check_files(source.annotations, source.folder)
+    check_files(source.annotations, source.folder, max_absent_share=config.validation.max_corrupt_share)
     return Validation(source, out, config, fabric)
 
 

@@ -10,11 +10,9 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from wildbox.detections import Detections
-from wildbox.detectors.batches import in_order
-from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict
-from wildbox.detectors.loading import BatchLoader
+from wildbox.detectors.loading import images_in_order
 from wildbox.errors import ConfigError
 from wildbox.evaluation import CocoTruth, EvaluationResult, evaluate, protocol_named, read_coco_truth
 from wildbox.evaluation.streaming import StreamingEvaluator
@@ -40,12 +38,12 @@ class Validation:
     def __init__(self, source: Source, folder: Path, config: RunConfig, fabric: Fabric) -> None:
         self.source, self.folder = source, folder / "evaluations"
         self.settings, self.fabric = config.evaluation, fabric
-        self._workers = config.schedule.workers
+        assert config.validation is not None
+        self._workers, self._corrupt_share = config.schedule.workers, config.validation.max_corrupt_share
         images = len(source.annotations.image_ids)
         self._mine = source.annotations.select(range(fabric.global_rank, images, fabric.world_size))
         self._coco: CocoTruth | None = None
         if self.settings.protocol in ("coco", "lvis") and fabric.is_global_zero:
-            assert config.validation is not None
             self._coco = read_coco_truth(config.validation.boxes)
             if self._coco.vocabulary.ids != source.annotations.vocabulary.ids:
                 raise ConfigError(
@@ -91,9 +89,13 @@ class Validation:
 
     def _predict(self, model: Detector, alive: Callable[[], None]) -> Detections:
         """On the images of this process."""
-        dataset = DetectionDataset(self._mine, self.source.folder, objects=None, as_bytes=True)
-        batches = in_order(len(dataset), self.settings.batch_size)
-        loader = BatchLoader(dataset, batches, workers=self._workers)
+        loader = images_in_order(
+            self._mine,
+            self.source.folder,
+            batch_size=self.settings.batch_size,
+            workers=self._workers,
+            max_corrupt_share=self._corrupt_share,
+        )
         scorings = {"own": model.roi_heads.rule.scores}
         return predict(model, loader, self._mine, scorings=scorings, progress=lambda _: alive())["own"]
 
