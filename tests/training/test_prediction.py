@@ -194,7 +194,10 @@ def test_killed_processes_leave_whole_shards_and_go_on(
     assert 0 < shards.done() < 12
     kept = {path: path.stat().st_mtime_ns for n in range(6) if n not in shards.missing()
             for path in (shards.path(name, n) for name in BOTH.scores)}  # fmt: skip
+    leftover = out / "softmax" / ".part-00001.parquet.1.tmp"
+    leftover.write_bytes(b"half")
     join(start_each(run_prediction, arguments, world_size))
+    assert not list(out.rglob("*.tmp"))
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in kept.items())
     found = read({name: out / name for name in BOTH.scores}, images_to_predict(checkpoint, world / "train"))
     assert_same(found, expected, atol=1e-4)

@@ -159,7 +159,7 @@ class SamplingConfig(Settings):
     """Share of the steps that run non-balanced before; 0 balances from the start, 1 never does."""
     aspect_batches: bool = False
     """Images of like width to height share a batch, which saves padding where wide and tall ones occur: draws
-    change places within 16 batches of each process."""
+    change places within 16 batches of each process. Headers of all files are read where the boxes are relative."""
 
 
 class ScheduleConfig(Settings):

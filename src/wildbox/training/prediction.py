@@ -68,6 +68,7 @@ class PredictConfig(Settings):
     """Of the images, that may fail to open: they are told and have no detections. 0: the first ends it."""
     precision: Literal["32", "bf16-mixed"] = "32"
     device: str = "auto"
+    """As of a run."""
     processes: Positive = 1
     """That predict on each machine, one a GPU; leave it where torchrun starts them."""
     machines: Positive = 1
@@ -100,6 +101,11 @@ class Shards:
         there = [{path.name for path in (self.folder / name).glob("part-*.parquet")} for name in self.names]
         done = set.intersection(*there)
         return [number for number in range(len(self)) if self.path("", number).name not in done]
+
+    def remove_leftovers(self) -> None:
+        """Of processes that were killed while they wrote."""
+        for path in self.folder.glob("*/.part-*.tmp"):
+            path.unlink(missing_ok=True)
 
     def done(self) -> int:
         """Images in shards that are there."""
@@ -202,6 +208,7 @@ def _my_share(shards: Shards, origin: Mapping[str, object], fabric: Fabric) -> l
     """The missing shards that this process is to predict."""
     with first_process_first(fabric):
         _check_origin(shards.folder / "prediction.json", origin)
+        shards.remove_leftovers()
         missing = shards.missing()
     fabric.barrier()  # all have seen what is missing before anyone writes
     return missing[fabric.global_rank :: fabric.world_size]

@@ -79,6 +79,7 @@ class Trainer:
             classes=len(self.truth.vocabulary),
             rates=self.rates,
             frequencies=torch.from_numpy(images),
+            vocabulary=self.truth.vocabulary,
         )
         self._frozen_norms = freeze(self.model, schedule.freeze)
         self.model.to(fabric.device)
