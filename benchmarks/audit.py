@@ -4,8 +4,9 @@
     python benchmarks/audit.py linear [--boxes 1000000,5000000,14600000,50000000]
     python benchmarks/audit.py files --csv FILE.csv --parquet FOLDER [--repeat 3]
 
-`statistics`: arrays in memory to the finished audit, against a DuckDB self-join on the image id (all cores, the
-table in its memory) that counts the same confusion pairs, or these and the boxes that make the rates. `linear`:
+`statistics`: arrays in memory to confusion pairs and rates, and to the whole audit, against a DuckDB self-join on the
+image id (all cores, the table in its memory) that counts the same confusion pairs, or these and the boxes that make the
+rates. `linear`:
 seconds and peak memory of this process for growing sets, drawing them included. `files`: from files to the written
 audit, against reading just the needed columns of the CSV with each reader that is installed; the ratio is to the
 fastest. Each in a new process that tells its own time, without the interpreter's start, and its peak memory. Appends
@@ -34,6 +35,7 @@ from open_images_layout import draw
 
 from wildbox.annotations import Annotations
 from wildbox.labels.audit import LabelAudit, audit
+from wildbox.labels.concurrency import count_concurrency
 
 RESULTS = Path(__file__).parent / "results" / "audit.csv"
 
@@ -86,32 +88,35 @@ def by_duckdb(truth: Annotations) -> Callable[[str], dict[str, np.ndarray]]:
 
 
 def compare_statistics(boxes: int, repeat: int) -> None:
-    """Each in turn; print all, keep the medians and their ratios. Ours is always the whole audit."""
-    audit(draw(10_000))  # compiled code is loaded
+    """Each in turn; print all, keep the medians and their ratios."""
+    ours = {"confusion pairs and rates of arrays": count_concurrency, "audit of arrays": audit}
+    for run in ours.values():
+        run(draw(10_000))  # compiled code is loaded
     truth = draw(boxes)
     truth.offsets  # noqa: B018
     peer = by_duckdb(truth)
-    ours: list[float] = []
-    theirs: dict[str, list[float]] = {name: [] for name in QUERIES}
+    times: dict[str, list[float]] = {name: [] for name in (*ours, *QUERIES)}
     for _ in range(repeat):
-        took, found = seconds(lambda: audit(truth))
-        ours.append(took)
-        print(f"audit {took:.2f} s", flush=True)
+        for what, run in ours.items():
+            took, found = seconds(partial(run, truth))
+            times[what].append(took)
+            print(f"{what} {took:.2f} s", flush=True)
         assert isinstance(found, LabelAudit)
         for name, query in QUERIES.items():
             took, tables = seconds(partial(peer, query))
-            theirs[name].append(took)
+            times[name].append(took)
             assert isinstance(tables, dict)
             # DuckDB decides boxes at exactly 0.9 as float64 rounds; the set has next to none
             differ = sum(
                 int(np.abs(getattr(found.concurrency, what) - table).sum()) for what, table in tables.items()
             )
             print(f"{name} {took:.2f} s, counts that differ: {differ}", flush=True)
-    a = statistics.median(ours)
-    for name, times in theirs.items():
-        b = statistics.median(times)
-        row = {"what": "audit of arrays", "boxes": boxes, "seconds": round(a, 2), "peer": name}
-        append(RESULTS, row | {"peer_seconds": round(b, 2), "ratio": round(b / a, 1), "peak_gb": ""})
+    medians = {name: statistics.median(some) for name, some in times.items()}
+    for what in ours:
+        for name in QUERIES:
+            a, b = medians[what], medians[name]
+            row = {"what": what, "boxes": boxes, "seconds": round(a, 2), "peer": name}
+            append(RESULTS, row | {"peer_seconds": round(b, 2), "ratio": round(b / a, 1), "peak_gb": ""})
 
 
 def measure_growth(sizes: list[int]) -> None:

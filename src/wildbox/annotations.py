@@ -6,7 +6,7 @@ Letters: B images, N boxes, V verified image labels, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any
@@ -20,6 +20,9 @@ from wildbox.vocabulary import Hierarchy, Vocabulary
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+BOX_COLUMNS = ("image", "boxes", "label", "is_group_of")
 
 
 def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[Any]:
@@ -46,15 +49,24 @@ class ImageLabels:
     """(V,) index of the class."""
     is_positive: Bools = field(default_factory=lambda: np.zeros(0, bool))
     """(V,) true: verified to be there; false: verified to be absent."""
+    is_exhaustive: Bools = None  # type: ignore[assignment]
+    """(V,) false: perhaps not every object of the class has a box (LVIS). Default: every one has."""
 
     def __post_init__(self) -> None:
         rows = len(self.image)
+        if self.is_exhaustive is None:
+            object.__setattr__(self, "is_exhaustive", np.ones(rows, bool))
         object.__setattr__(self, "image", _column(self.image, np.int64, "image", rows))
         object.__setattr__(self, "label", _column(self.label, np.int64, "label", rows))
-        object.__setattr__(self, "is_positive", _column(self.is_positive, bool, "is_positive", rows))
+        for name in ("is_positive", "is_exhaustive"):
+            object.__setattr__(self, name, _column(getattr(self, name), bool, name, rows))
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def rows(self, index: ArrayLike) -> ImageLabels:
+        """Some rows: indices in any order, or V truth values."""
+        return ImageLabels(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +148,8 @@ class Annotations:
     @cached_property
     def offsets(self) -> Ints:
         """(B + 1,) the boxes of image b are rows offsets[b] to offsets[b + 1]."""
-        return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+        counts = np.bincount(self.image, minlength=len(self.image_ids))
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def file_name(self, image: int) -> str:
         """Where an image lies in the image folder: its file name, or, as in Open Images, its id with `.jpg`."""
@@ -145,8 +158,17 @@ class Annotations:
     def keep(self, rows: ArrayLike) -> Annotations:
         """The same table with some of its boxes only, given as N truth values; all images stay."""
         kept = np.asarray(rows, bool)
-        columns = {name: getattr(self, name)[kept] for name in ("image", "boxes", "label", "is_group_of")}
-        return replace(self, **columns)
+        return self._of_valid(**{name: getattr(self, name)[kept] for name in BOX_COLUMNS})
+
+    def _of_valid(self, **columns: Any) -> Annotations:
+        """This table with other columns, which are not checked: they come from a table that was."""
+        table = object.__new__(Annotations)
+        unchanged = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, column in (unchanged | columns).items():
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)
+            object.__setattr__(table, name, column)
+        return table
 
     def parts(self, count: int) -> Iterator[Annotations]:
         """At most `count` tables of consecutive images, with about as many boxes each; together they are this one.
@@ -161,8 +183,7 @@ class Annotations:
         cuts = np.searchsorted(labels.image[order], edges)
         for k, (first, last) in enumerate(pairwise(edges)):
             rows, verified = slice(offsets[first], offsets[last]), order[cuts[k] : cuts[k + 1]]
-            yield replace(
-                self,
+            yield self._of_valid(
                 image_ids=self.image_ids[first:last],
                 image=self.image[rows] - first,
                 boxes=self.boxes[rows],
@@ -170,9 +191,7 @@ class Annotations:
                 is_group_of=self.is_group_of[rows],
                 sizes=self.sizes[first:last],
                 file_names=self.file_names[first:last],
-                image_labels=ImageLabels(
-                    labels.image[verified] - first, labels.label[verified], labels.is_positive[verified]
-                ),
+                image_labels=replace(labels.rows(verified), image=labels.image[verified] - first),
             )
 
     def select(self, images: ArrayLike) -> Annotations:
@@ -192,10 +211,8 @@ class Annotations:
             is_group_of=self.is_group_of[row],
             sizes=self.sizes[keep],
             file_names=tuple(names[i] for i in keep) if names else (),
-            image_labels=ImageLabels(
-                renumber[self.image_labels.image[verified]],
-                self.image_labels.label[verified],
-                self.image_labels.is_positive[verified],
+            image_labels=replace(
+                self.image_labels.rows(verified), image=renumber[self.image_labels.image[verified]]
             ),
         )
 
@@ -234,6 +251,7 @@ def concatenate(tables: Sequence[Annotations]) -> Annotations:
             joined("image", shift=True, labels=True),
             joined("label", labels=True),
             joined("is_positive", labels=True),
+            joined("is_exhaustive", labels=True),
         ),
     )
 
@@ -257,9 +275,11 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
     itself = np.eye(len(hierarchy), dtype=bool)
     upward = hierarchy.is_ancestor | itself
     row, label = _spread(annotations.label, upward)
-    labels = annotations.image_labels
-    positive, up = _spread(labels.label[labels.is_positive], upward)
-    negative, down = _spread(labels.label[~labels.is_positive], hierarchy.is_ancestor.T | itself)
+    there = annotations.image_labels.rows(annotations.image_labels.is_positive)
+    absent = annotations.image_labels.rows(~annotations.image_labels.is_positive)
+    positive, up = _spread(there.label, upward)
+    negative, down = _spread(absent.label, hierarchy.is_ancestor.T | itself)
+    labels = [replace(there.rows(positive), label=up), replace(absent.rows(negative), label=down)]
     return replace(
         annotations,
         image=annotations.image[row],
@@ -267,14 +287,7 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
         label=label,
         is_group_of=annotations.is_group_of[row],
         image_labels=ImageLabels(
-            np.concatenate(
-                [
-                    labels.image[labels.is_positive][positive],
-                    labels.image[~labels.is_positive][negative],
-                ]
-            ),
-            np.concatenate([up, down]),
-            np.arange(len(up) + len(down)) < len(up),
+            *(np.concatenate([getattr(some, field.name) for some in labels]) for field in fields(ImageLabels))
         ),
     )
 

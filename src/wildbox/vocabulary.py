@@ -22,6 +22,8 @@ class Vocabulary:
     Args:
         ids: C unique ids, as files write them ("/m/07dm6", "17").
         names: C display names; they may repeat (Open Images has two classes "Mouse"). Default: the ids.
+        groups: C groups by frequency as the set's publishers draw them (LVIS: r, c, f), or none; they do not
+            make a vocabulary another one.
 
     >>> Vocabulary(("/m/07dm6", "/m/0jbk"), ("Tiger", "Animal")).index("/m/0jbk")
     1
@@ -29,11 +31,15 @@ class Vocabulary:
 
     ids: tuple[str, ...]
     names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = field(default=(), compare=False)
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(self.ids))
         object.__setattr__(self, "names", tuple(self.names or self.ids))
+        object.__setattr__(self, "groups", tuple(self.groups))
+        if self.groups and len(self.groups) != len(self.ids):
+            raise VocabularyError(f"{len(self.ids)} class ids but {len(self.groups)} groups")
         if len(self.names) != len(self.ids):
             raise VocabularyError(f"{len(self.ids)} class ids but {len(self.names)} names")
         object.__setattr__(self, "_index", {id_: i for i, id_ in enumerate(self.ids)})

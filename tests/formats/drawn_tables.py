@@ -37,33 +37,44 @@ def boxes(limit: float = 1.0) -> st.SearchStrategy[list[float]]:
 
 
 @st.composite
-def tables(draw: st.DrawFn, *, ids: st.SearchStrategy[str] = IDS, scale: float = 1.0) -> Annotations:
-    """Tables with at least one box, groups and image labels, on images of `scale` x `scale`."""
+def tables(
+    draw: st.DrawFn, *, ids: st.SearchStrategy[str] = IDS, scale: float = 1.0, lvis: bool = False
+) -> Annotations:
+    """Tables with at least one box, groups and image labels, on images of `scale` x `scale`.
+
+    With `lvis` there are image labels that are not exhaustive, and groups of classes.
+    """
     classes = draw(st.lists(ids, min_size=1, max_size=4, unique=True))
     images = draw(st.lists(ids, min_size=1, max_size=4, unique=True))
     an_image, a_class = st.integers(0, len(images) - 1), st.integers(0, len(classes) - 1)
     rows = draw(st.lists(st.tuples(an_image, a_class, boxes(scale)), min_size=1, max_size=6))
     groups = draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
-    verified = draw(st.lists(st.tuples(an_image, a_class, st.booleans()), max_size=4))
-    columns = np.array(verified, np.int64).reshape(-1, 3)
+    said = st.sampled_from([(1, 1), (0, 1), (1, 0)] if lvis else [(1, 1), (0, 1)])
+    verified = draw(st.lists(st.tuples(an_image, a_class, said), max_size=4))
+    columns = np.array([(b, c, *kind) for b, c, kind in verified], np.int64).reshape(-1, 4)
+    frequency = draw(st.lists(st.sampled_from("rcf"), min_size=len(classes), max_size=len(classes)))
+    drawn = table(images, classes, rows)
     return replace(
-        table(images, classes, rows),
+        drawn,
+        vocabulary=replace(drawn.vocabulary, groups=tuple(frequency) if lvis else ()),
         is_group_of=np.array(groups, bool),
         sizes=np.full((len(images), 2), scale),
-        image_labels=ImageLabels(columns[:, 0], columns[:, 1], columns[:, 2] == 1),
+        image_labels=ImageLabels(columns[:, 0], columns[:, 1], columns[:, 2] == 1, columns[:, 3] == 1),
     )
 
 
 def assert_same(a: Annotations, b: Annotations) -> None:
     """Equal in everything; image labels in any order."""
     assert a.vocabulary == b.vocabulary
+    assert a.vocabulary.groups == b.vocabulary.groups
     assert (a.image_ids, a.file_names) == (b.image_ids, b.file_names)
     for name in ("image", "boxes", "label", "is_group_of", "sizes"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert verified_rows(a) == verified_rows(b)
 
 
-def verified_rows(truth: Annotations) -> list[tuple[int, int, bool]]:
+def verified_rows(truth: Annotations) -> list[tuple[int, ...]]:
     """Image labels as sorted rows."""
     labels = truth.image_labels
-    return sorted(zip(labels.image.tolist(), labels.label.tolist(), labels.is_positive.tolist(), strict=True))
+    columns = (labels.image, labels.label, labels.is_positive, labels.is_exhaustive)
+    return sorted(zip(*(column.tolist() for column in columns), strict=True))

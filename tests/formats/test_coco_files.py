@@ -63,6 +63,20 @@ def test_lvis_tells_files_by_their_address(tmp_path: Path) -> None:
     assert read_coco(coco_file(tmp_path, told)).file_names == expected
 
 
+def test_what_lvis_adds(tmp_path: Path) -> None:
+    value = content()
+    value["images"][0]["not_exhaustive_category_ids"] = [5]
+    for category, frequency in zip(value["categories"], "fr", strict=True):
+        category["frequency"] = frequency
+    truth = read_coco(coco_file(tmp_path, value))
+    labels = truth.image_labels
+    rows = zip(labels.image, labels.label, labels.is_positive, labels.is_exhaustive, strict=True)
+    assert list(rows) == [(0, 0, True, False), (1, 1, False, True)]
+    assert truth.vocabulary.groups == ("f", "r")
+    del value["categories"][0]["frequency"]
+    assert read_coco(coco_file(tmp_path, value)).vocabulary.groups == ()
+
+
 @pytest.mark.parametrize(
     ("box", "told"),
     [
@@ -145,7 +159,7 @@ def test_what_real_data_has_is_counted(tmp_path: Path) -> None:
 
 @given(
     truth=st.tuples(st.sampled_from([IDS, NUMERALS]), st.sampled_from([1.0, 641.0])).flatmap(
-        lambda kind: tables(ids=kind[0], scale=kind[1])
+        lambda kind: tables(ids=kind[0], scale=kind[1], lvis=True)
     ),
     named=st.booleans(),
 )

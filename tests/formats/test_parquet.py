@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from formats.drawn_tables import assert_same
+from formats.drawn_tables import tables as drawn_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from labels.crowded_tables import TREE, crowded, tables
@@ -56,6 +58,16 @@ def test_arbitrary_boxes_come_back(
     assert equal(read_parquet(folder), truth)
 
 
+@settings(max_examples=30, deadline=None)
+@given(drawn_tables(lvis=True), st.integers(1, 4))
+def test_image_labels_and_groups_come_back(
+    tmp_path_factory: pytest.TempPathFactory, truth: Annotations, n: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parquet")
+    write_parquet(truth, folder, shards=n)
+    assert_same(read_parquet(folder), truth)
+
+
 def test_nothing_at_all_comes_back(tmp_path: Path) -> None:
     truth = Annotations(Vocabulary(()), (), np.zeros(0), np.zeros((0, 4)), np.zeros(0))  # type: ignore[arg-type]
     write_parquet(truth, tmp_path)
@@ -92,7 +104,7 @@ def test_what_is_damaged_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version is 2, expected 1"),
+        ({"version": 1}, "version is 1, expected 2"),
         ({"classes": [["a"]]}, "not an index of ours"),
         ({"hierarchy": [[0, 99]]}, "not an index of ours"),
         ({"shards": [{"images": 1}]}, "not an index of ours"),

@@ -142,7 +142,7 @@ def test_settings_are_checked() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    named = Vocabulary(tuple("zyxwvu"), ("Bench", "Bench", "Mouse", "Cat", "Dog, big", "Ox"))
+    named = Vocabulary(tuple("zyxwvu"), ("Bench", "Bench", "Mouse", "Cat", "Dog, big", "Ox"), tuple("rcfrcf"))
     truth = replace(crowded(1), vocabulary=named)
     found = audit(truth, hierarchy=TREE)
     write_audit(found, tmp_path)
@@ -153,7 +153,8 @@ def test_files(tmp_path: Path) -> None:
         classes = list(csv.DictReader(stream))
     assert [row["class_id"] for row in classes] == list(named.ids)
     assert [int(row["boxes"]) for row in classes] == found.counts.boxes.tolist()
-    assert set(classes[0]) == {"class_id", "class_name", "boxes", "images", "group", "boxes_verified_absent"}
+    assert [row["published_group"] for row in classes] == list("rcfrcf")
+    assert [row["group"] for row in classes] == found.counts.groups().tolist()
     with (tmp_path / "confusion_pairs.csv").open(newline="") as stream:
         pairs = list(csv.DictReader(stream))
     keys = [(-float(row["ratio"]), row["source"], row["confusion"]) for row in pairs]

@@ -21,7 +21,6 @@ from wildbox.labels.concurrency import (
     count_concurrency,
     wilson_interval,
 )
-from wildbox.labels.objects import same_object_pairs
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
@@ -49,12 +48,6 @@ def test_counts_are_those_of_the_oracle(seed: int) -> None:
 @given(tables())
 def test_counts_of_arbitrary_boxes(truth: Annotations) -> None:
     check(truth)
-
-
-def test_pairs_at_hand_are_used() -> None:
-    truth = crowded(4)
-    given_pairs = count_concurrency(truth, pairs=same_object_pairs(truth))
-    assert (given_pairs.matched == count_concurrency(truth).matched).all()
 
 
 def test_parts_add_up() -> None:

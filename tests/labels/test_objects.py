@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from labels.crowded_tables import CLASSES, SIX, TREE, crowded, table, tables
 from oracles.concurrency import labels_of_objects, partners
 
-from wildbox.annotations import Annotations
-from wildbox.errors import ConfigError, InputError
+from wildbox.annotations import Annotations, expand
+from wildbox.boxes import areas
+from wildbox.errors import ConfigError
 from wildbox.labels.objects import object_labels, same_object_pairs
 from wildbox.vocabulary import Hierarchy
 
@@ -103,20 +104,21 @@ def test_a_threshold_outside_is_an_error(iou: float) -> None:
 @pytest.mark.parametrize("hierarchy", [None, TREE])
 def test_labels_of_objects_are_those_of_the_oracle(seed: int, hierarchy: Hierarchy | None) -> None:
     truth = crowded(seed)
-    objects = object_labels(truth, hierarchy=hierarchy)
+    if hierarchy is not None:
+        truth = expand(truth, hierarchy)
+        truth = truth.keep(
+            areas(truth.boxes) > 0
+        )  # no box is on the object of one without area, not its own parent
+    objects = object_labels(truth)
     expected = labels_of_objects(truth, hierarchy)
     assert [objects.of(i).tolist() for i in range(len(truth))] == expected
+    assert objects.rows.tolist() == [i for i, labels in enumerate(expected) if len(labels) > 1]
     rows = np.random.default_rng(seed).integers(0, len(truth), 9)
     hot = objects.multi_hot(rows, CLASSES)
     assert [np.flatnonzero(row).tolist() for row in hot] == [expected[i] for i in rows]
 
 
 def test_labels_of_no_boxes() -> None:
-    objects = object_labels(table([], images=1), hierarchy=TREE)
+    objects = object_labels(table([], images=1))
     assert objects.offsets.tolist() == [0]
     assert objects.multi_hot([], CLASSES).shape == (0, CLASSES)
-
-
-def test_a_hierarchy_of_another_size_is_an_error() -> None:
-    with pytest.raises(InputError, match="hierarchy of 2 classes, expected 6"):
-        object_labels(crowded(0), hierarchy=Hierarchy(2, []))

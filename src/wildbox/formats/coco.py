@@ -22,6 +22,13 @@ from wildbox.vocabulary import Vocabulary
 ROUNDING = 0.01
 """Pixels: COCO writes two decimals, so a box this little outside its image is rounding, and not counted."""
 
+IMAGE_LABELS = {
+    "pos_category_ids": (True, True),
+    "neg_category_ids": (False, True),
+    "not_exhaustive_category_ids": (True, False),
+}
+"""Keys of an image, and what they say of a class: it is there; every object of it has a box."""
+
 Entry = dict[str, Any]
 
 
@@ -30,8 +37,10 @@ def read_coco(path: str | Path) -> Annotations:
 
     Ids of images and classes are the file's, as text; classes and images stand in the file's order. `iscrowd`
     becomes `is_group_of`; `file_name` is kept where every image has one (LVIS v1 has none: the end of `coco_url`,
-    such as "train2017/000000000009.jpg", stands for it); LVIS' `neg_category_ids` become
-    negative image labels (and `pos_category_ids`, which `write_coco` adds to the format, positive ones).
+    such as "train2017/000000000009.jpg", stands for it). Of LVIS, `neg_category_ids` become
+    negative image labels, `not_exhaustive_category_ids` positive ones that are not exhaustive (and
+    `pos_category_ids`, which `write_coco` adds to the format, positive ones that are), and `frequency` the groups of
+    the vocabulary where every category has one.
 
     Raises:
         InputError: malformed JSON (with its line); otherwise with the entry: a missing key, a value of the wrong
@@ -59,6 +68,7 @@ def _table(content: Entry, *, path: str | Path) -> Annotations:
     category = _index(categories, "categories")
     image = _index(images, "images")
     names = tuple(str(entry.get("name", entry["id"])) for entry in categories)
+    groups = [entry.get("frequency") for entry in categories]
     sizes = np.array([_size(entry, f"images[{i}]") for i, entry in enumerate(images)], np.float64)
     rows = [_row(entry, f"annotations[{i}]", image, category) for i, entry in enumerate(annotations)]
     columns = np.array(rows, np.float64).reshape(-1, 7)
@@ -75,7 +85,7 @@ def _table(content: Entry, *, path: str | Path) -> Annotations:
     )
     file_names = [_file_name(entry) for entry in images]
     return Annotations(
-        Vocabulary(tuple(map(str, category)), names),
+        Vocabulary(tuple(map(str, category)), names, tuple(map(str, groups)) if None not in groups else ()),
         tuple(map(str, image)),
         image=of,
         boxes=boxes,
@@ -180,23 +190,24 @@ def _inside(boxes: Floats, sizes: Floats, image: np.ndarray[Any, Any]) -> tuple[
 def _image_labels(images: list[Entry], category: dict[str, int]) -> ImageLabels:
     rows = []
     for i, entry in enumerate(images):
-        for key, is_positive in (("pos_category_ids", True), ("neg_category_ids", False)):
+        for key, (is_positive, is_exhaustive) in IMAGE_LABELS.items():
             ids = entry.get(key, [])
             if not isinstance(ids, list):
                 raise InputError(f"images[{i}].{key} is {ids!r}, expected a list of category ids")
             for id_ in ids:
                 if str(id_) not in category:
                     raise InputError(f"images[{i}].{key} names {id_!r}, which is none of the categories")
-                rows.append((i, category[str(id_)], is_positive))
-    columns = np.array(rows, np.int64).reshape(-1, 3)
-    return ImageLabels(columns[:, 0], columns[:, 1], columns[:, 2] == 1)
+                rows.append((i, category[str(id_)], is_positive, is_exhaustive))
+    columns = np.array(rows, np.int64).reshape(-1, 4)
+    return ImageLabels(columns[:, 0], columns[:, 1], columns[:, 2] == 1, columns[:, 3] == 1)
 
 
 def write_coco(annotations: Annotations, path: str | Path) -> None:
     """Write a COCO file that `read_coco` reads back; x2 and y2 to one rounding, as the format holds x2 - x1.
 
     Ids are whole numbers where all of them are numerals, and texts otherwise. Image labels are written as
-    `neg_category_ids` (LVIS) and `pos_category_ids` (not in either format, other readers pass over it).
+    `neg_category_ids` and `not_exhaustive_category_ids` (LVIS) and `pos_category_ids` (not in either format, other
+    readers pass over it).
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "instances.json"
@@ -213,9 +224,10 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
     for entry, name in zip(images, annotations.file_names, strict=False):
         entry["file_name"] = name
     labels = annotations.image_labels
-    for image, label, is_positive in zip(labels.image, labels.label, labels.is_positive, strict=True):
-        key = "pos_category_ids" if is_positive else "neg_category_ids"
-        images[image].setdefault(key, []).append(class_ids[label])
+    keys = {said: key for key, said in IMAGE_LABELS.items()} | {(False, False): "neg_category_ids"}
+    said = zip(labels.is_positive.tolist(), labels.is_exhaustive.tolist(), strict=True)
+    for image, label, how in zip(labels.image, labels.label, said, strict=True):
+        images[image].setdefault(keys[how], []).append(class_ids[label])
     corner, size = annotations.boxes[:, :2], annotations.boxes[:, 2:] - annotations.boxes[:, :2]
     rows = zip(
         annotations.image,
@@ -225,7 +237,7 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
         annotations.is_group_of,
         strict=True,
     )
-    content = {
+    content: dict[str, list[Entry]] = {
         "images": images,
         "annotations": [
             {
@@ -243,6 +255,8 @@ def write_coco(annotations: Annotations, path: str | Path) -> None:
             for id_, name in zip(class_ids, annotations.vocabulary.names, strict=True)
         ],
     }
+    for category, group in zip(content["categories"], annotations.vocabulary.groups, strict=False):
+        category["frequency"] = group
     write_json(content, path)
 
 

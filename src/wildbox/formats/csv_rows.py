@@ -157,21 +157,30 @@ def _layout(
 
 
 def _chunks(stream: BinaryIO, header: bytes) -> Iterator[bytes]:
-    """The header and some rows, up to a line break that is not within quotes."""
-    block = stream.read(CHUNK)
-    while True:
-        parts = [header, block]
-        if not block.endswith(b"\n"):
-            parts.append(stream.readline())
-        quotes = sum(part.count(b'"') for part in parts[1:])
-        limit = CHUNK  # of what quotes may hold: past it one is not closed, and reading carefully says where
-        while quotes % 2 and limit > 0 and (more := stream.readline()):
-            parts.append(more)
-            quotes += more.count(b'"')
-            limit -= len(more)
-        yield b"".join(parts)
-        if not (block := stream.read(CHUNK)):
-            return
+    """The header and some rows, up to a line break that is not within quotes; at least once.
+
+    One buffer takes what is read, since fresh memory for each chunk takes longer to get than to fill.
+    """
+    start = filled = len(header)
+    buffer = bytearray(header) + bytes(CHUNK)
+    more, yielded = True, False
+    while more:
+        with memoryview(buffer) as view:
+            while filled < len(buffer) and more:
+                got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
+                filled, more = filled + got, got > 0
+        end = buffer.rfind(b"\n", start, filled) + 1 if more else filled
+        if more and (end <= start or buffer.count(b'"', start, end) % 2):
+            # a quote that holds so much is not closed, and reading carefully says where
+            if len(buffer) <= 2 * CHUNK:
+                buffer += bytes(CHUNK)
+                continue
+            end = filled
+        if end > start or not yielded:
+            yield bytes(memoryview(buffer)[:end])
+            yielded = True
+        buffer[start : start + filled - end] = buffer[end:filled]
+        filled += start - end
 
 
 @numba.njit(nogil=True, cache=True)

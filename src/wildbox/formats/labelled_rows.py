@@ -6,6 +6,7 @@ Letters: B images, N rows, R runs of rows of one image, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,16 +154,35 @@ def _joined(parts: list[_Part], path: str | Path) -> LabelledRows:
     starts = _starts(runs)
     if len(starts) < len(runs):  # chunks divide the rows of an image
         runs, lengths = runs.gather(starts), np.add.reduceat(lengths, starts)
+    label, values = _filled(parts, index)
     return LabelledRows(
         path,
         runs,
         lengths,
         classes,
-        np.concatenate([np.array([index[n] for n in part.classes], np.int64)[part.codes] for part in parts]),
-        tuple(np.concatenate(arrays) for arrays in zip(*(part.values for part in parts), strict=True)),
+        label,
+        values,
         sum(part.without_label for part in parts),
         sum(part.left_out for part in parts),
     )
+
+
+def _filled(parts: list[_Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
+    """Labels and values of all parts, in threads: fresh memory takes longer to get than to fill."""
+    ends = np.cumsum([len(part.codes) for part in parts])
+    label = np.empty(ends[-1], np.int64)
+    values = tuple(np.empty((ends[-1], *some.shape[1:]), some.dtype) for some in parts[0].values)
+
+    def fill(part: _Part, end: int) -> None:
+        rows = slice(end - len(part.codes), end)
+        known = np.array([index[name] for name in part.classes], np.int64)
+        np.take(known, part.codes, out=label[rows], mode="clip")  # which lets other threads run
+        for whole, some in zip(values, part.values, strict=True):
+            whole[rows] = some
+
+    with ThreadPoolExecutor(min(pl.thread_pool_size(), 8)) as pool:
+        list(pool.map(fill, parts, ends.tolist()))
+    return label, values
 
 
 def number_images(

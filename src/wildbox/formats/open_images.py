@@ -7,6 +7,7 @@ Source: https://storage.googleapis.com/openimages/web/download_v7.html
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -69,9 +70,8 @@ def read_classes(path: str | Path) -> Vocabulary:
     """
     ids: list[str] = []
     names: list[str] = []
-    lines = csv.reader(read_text(path).splitlines())
-    for line, row in enumerate(lines, start=1):
-        if not row or (line == 1 and row[0] == "LabelName"):
+    for line, row in _rows(path):
+        if not ids and row[0] == "LabelName":
             continue
         if len(row) != 2 or not row[0]:
             raise InputError(f"{','.join(row)!r}, expected a class id and a name", path=path, line=line)
@@ -82,6 +82,21 @@ def read_classes(path: str | Path) -> Vocabulary:
     if not ids:
         raise InputError("no classes below the header", path=path)
     return Vocabulary(tuple(ids), tuple(names))
+
+
+def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each row that has any value."""
+    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
+        if any(map(str.strip, row)):
+            yield line, row
 
 
 def read_hierarchy(path: str | Path, vocabulary: Vocabulary) -> Hierarchy:

@@ -3,7 +3,7 @@
     dataset.json            format version, classes, hierarchy, and how much each shard holds; written last
     images-00000.parquet    id, width, height, file_name (where known), one image a row
     boxes-00000.parquet     image (its row in the shard), label (index of the class), x1, y1, x2, y2, is_group_of
-    labels-00000.parquet    image, label, is_positive: the verified image labels
+    labels-00000.parquet    image, label, is_positive, is_exhaustive: the verified image labels
 
 An image and all that belongs to it is in one shard. Letters: B images, N boxes, V verified image labels.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,17 +24,20 @@ from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import read_json, whole_file
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
-VERSION = 1
+VERSION = 2
 INDEX = "dataset.json"
 BOXES = ("image", "label", "x1", "y1", "x2", "y2", "is_group_of")
-LABELS = ("image", "label", "is_positive")
+LABELS = ("image", "label", "is_positive", "is_exhaustive")
 IMAGES = ("id", "width", "height")
 KINDS = ("images", "boxes", "labels")
 
 
 @dataclass(frozen=True)
 class ParquetDataset:
-    """A folder that `write_parquet` wrote; `len` is the number of shards, iterating reads one after the other."""
+    """A folder that `write_parquet` wrote; `len` is the number of shards.
+
+    Iterating gives one after the other and reads the next meanwhile, so two are in memory.
+    """
 
     folder: Path
     vocabulary: Vocabulary
@@ -45,7 +49,13 @@ class ParquetDataset:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Annotations]:
-        return map(self.shard, range(len(self)))
+        with ThreadPoolExecutor(1) as reader:
+            ahead: Future[Annotations] | None = None
+            for number in range(len(self)):
+                shard = self.shard(0) if ahead is None else ahead.result()
+                ahead = reader.submit(self.shard, number + 1) if number + 1 < len(self) else None
+                yield shard
+                del shard  # or three are
 
     def shard(self, number: int) -> Annotations:
         """One shard.
@@ -118,6 +128,7 @@ def write_parquet(
     index = {
         "version": VERSION,
         "classes": [list(pair) for pair in zip(vocabulary.ids, vocabulary.names, strict=True)],
+        "groups": vocabulary.groups,
         "hierarchy": None if hierarchy is None else hierarchy.edges,
         "shards": [dict(zip(KINDS, size, strict=True)) for size in sizes],
     }
@@ -138,7 +149,8 @@ def _tables(part: Annotations) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame
         images = images.with_columns(file_name=pl.Series(part.file_names, dtype=pl.String))
     columns = (part.image.astype(np.int32), part.label.astype(np.int32), *part.boxes.T, part.is_group_of)
     labels = part.image_labels
-    verified = (labels.image.astype(np.int32), labels.label.astype(np.int32), labels.is_positive)
+    flags = (labels.is_positive, labels.is_exhaustive)
+    verified = (labels.image.astype(np.int32), labels.label.astype(np.int32), *flags)
     return (
         images,
         pl.DataFrame(dict(zip(BOXES, map(np.ascontiguousarray, columns), strict=True))),
@@ -159,7 +171,7 @@ def open_parquet(folder: str | Path) -> ParquetDataset:
         raise InputError(f"version is {given!r}, expected {VERSION}", path=path)
     try:
         ids, names = zip(*content["classes"], strict=True) if content["classes"] else ((), ())
-        vocabulary, edges = Vocabulary(ids, names), content["hierarchy"]
+        vocabulary, edges = Vocabulary(ids, names, content["groups"]), content["hierarchy"]
         hierarchy = None if edges is None else Hierarchy(len(vocabulary), edges)
         sizes = tuple((int(s["images"]), int(s["boxes"]), int(s["labels"])) for s in content["shards"])
     except (KeyError, TypeError, ValueError) as error:

@@ -5,10 +5,8 @@ Letters: N boxes, M pairs, C classes.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from operator import add
+from functools import cached_property
 from typing import NamedTuple
 
 import numba
@@ -23,22 +21,20 @@ from wildbox.labels.concurrency import (
     ConcurrentRates,
     ConfusionPair,
     check_min_ratio,
+    concurrency_of_pairs,
     concurrent_rates,
     confusion_pairs,
-    count_concurrency,
     pairs_of_classes,
 )
 from wildbox.labels.contradictions import Contradictions, find_contradictions
 from wildbox.labels.counts import ClassCounts, count_classes
 from wildbox.labels.label_sets import LabelSets, count_label_sets
 from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
+from wildbox.labels.parts import sum_over_parts
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-FEW, PART = 100_000, 2_000_000
-"""Boxes that one thread does alone; boxes of a part, which bound what is needed beside the annotations."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +204,7 @@ def audit(
     if not include_group_of:
         annotations = annotations.keep(~annotations.is_group_of)
     settings = AuditSettings(iou, min_ratio, include_group_of, examples)
-    # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
-    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    parts = annotations.parts(max(threads, len(annotations) // PART) if len(annotations) > FEW else 1)
-    with ThreadPoolExecutor(threads) as pool:
-        return reduce(add, pool.map(lambda part: _audit(part, hierarchy, settings), parts))
+    return sum_over_parts(lambda part: _audit(part, hierarchy, settings), annotations)
 
 
 def _audit(annotations: Annotations, hierarchy: Hierarchy | None, settings: AuditSettings) -> LabelAudit:
@@ -226,7 +218,7 @@ def _audit(annotations: Annotations, hierarchy: Hierarchy | None, settings: Audi
         settings,
         len(annotations.image_ids),
         count_classes(annotations),
-        count_concurrency(annotations, pairs=pairs, objects=objects),
+        concurrency_of_pairs(annotations.label, pairs, objects, classes=len(annotations.vocabulary)),
         _unexplained(annotations.label, pairs, objects, hierarchy, classes=len(annotations.vocabulary)),
         _repeated_rows(annotations, pairs, flat),
         int(flat.sum()),
@@ -240,7 +232,7 @@ def _unexplained(
 ) -> Ints:
     """(C, C) symmetric: the pairs of boxes with different labels where both labels are most specific."""
     if hierarchy is not None:
-        box = np.repeat(np.arange(len(label)), np.diff(objects.offsets))
+        box = np.repeat(objects.rows, np.diff(objects.offsets))
         specific: Bools = np.ones(len(label), bool)
         specific[box[hierarchy.is_ancestor[objects.labels, label[box]]]] = False
         pairs = pairs[specific[pairs].all(axis=1)]
@@ -250,9 +242,18 @@ def _unexplained(
 
 def _repeated_rows(annotations: Annotations, pairs: Ints, flat: Bools) -> int:
     """How many rows repeat an earlier one. Rows with area that repeat are pairs; the others, flat, are sorted."""
-    boxes, label = annotations.boxes, annotations.label
-    a, b = pairs[label[pairs[:, 0]] == label[pairs[:, 1]]].T
-    again: Bools = np.zeros(len(label), bool)
-    again[b[(boxes[a] == boxes[b]).all(axis=1)]] = True
-    rows = np.column_stack([annotations.image[flat], label[flat], boxes[flat]])
-    return int(again.sum()) + len(rows) - len(np.unique(rows, axis=0))
+    repeated = _later_repeats(annotations.boxes, annotations.label, pairs)
+    rows = np.column_stack([annotations.image[flat], annotations.label[flat], annotations.boxes[flat]])
+    return int(repeated) + len(rows) - len(np.unique(rows, axis=0))
+
+
+@numba.njit(cache=True, nogil=True)
+def _later_repeats(boxes, label, pairs):  # type: ignore[no-untyped-def]
+    """How many boxes repeat box and label of the earlier one of a pair."""
+    again, count = np.zeros(len(label), np.bool_), 0
+    for m in range(len(pairs)):
+        i, j = pairs[m]
+        if label[i] == label[j] and not again[j]:
+            again[j] = (boxes[i] == boxes[j]).all()
+            count += again[j]
+    return count

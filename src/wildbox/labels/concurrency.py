@@ -19,6 +19,7 @@ from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import write_csv
 from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
+from wildbox.labels.parts import sum_over_parts
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 Ints = NDArray[np.int64]
@@ -42,31 +43,29 @@ class Concurrency:
         )
 
 
-def count_concurrency(
-    annotations: Annotations,
-    *,
-    iou: float = 0.9,
-    pairs: Ints | None = None,
-    objects: ObjectLabels | None = None,
-) -> Concurrency:
+def count_concurrency(annotations: Annotations, *, iou: float = 0.9) -> Concurrency:
     """Count the pairs of boxes with IoU > `iou` by their classes. Group-of boxes count like the others.
-
-    Args:
-        pairs: (M, 2) what `same_object_pairs` gave for the same `iou`, where it is at hand.
-        objects: what `object_labels` gave for them without a hierarchy, where it is at hand.
 
     >>> two = Vocabulary(("a", "b"))
     >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
     >>> count_concurrency(truth).confusion.tolist()
     [[0, 1], [1, 0]]
     """
-    classes, label = len(annotations.vocabulary), annotations.label
-    pairs = same_object_pairs(annotations, iou=iou) if pairs is None else pairs
-    objects = object_labels(annotations, pairs=pairs) if objects is None else objects
+
+    def of_part(part: Annotations) -> Concurrency:
+        pairs = same_object_pairs(part, iou=iou)
+        objects = object_labels(part, pairs=pairs)
+        return concurrency_of_pairs(part.label, pairs, objects, classes=len(part.vocabulary))
+
+    return sum_over_parts(of_part, annotations)
+
+
+def concurrency_of_pairs(label: Ints, pairs: Ints, objects: ObjectLabels, *, classes: int) -> Concurrency:
+    """The same, where labels (N,), `same_object_pairs` and `object_labels` of the boxes are at hand."""
     return Concurrency(
         np.bincount(label, minlength=classes),
         pairs_of_classes(label, pairs, classes),
-        _matched(label, objects.offsets, objects.labels, classes),
+        _matched(label[objects.rows], objects.offsets, objects.labels, classes),
     )
 
 

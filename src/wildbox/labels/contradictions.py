@@ -49,13 +49,9 @@ def find_contradictions(annotations: Annotations, *, examples: int = 4) -> Contr
     image, label = labels.image[negative], labels.label[negative]
     order = np.argsort(image, kind="stable")
     wrong = _absent(annotations.offsets, annotations.label, image[order], label[order], classes)
-    return Contradictions(
-        np.bincount(annotations.label[wrong], minlength=classes),
-        tuple(
-            draw_examples(annotations, np.where(wrong, annotations.label, -1), groups=classes, count=examples)
-        ),
-        examples,
-    )
+    group = np.where(wrong, annotations.label, -1) if wrong.any() else np.zeros(0, np.int64)
+    kept = draw_examples(annotations, group, groups=classes, count=examples)
+    return Contradictions(np.bincount(annotations.label[wrong], minlength=classes), tuple(kept), examples)
 
 
 @numba.njit(cache=True, nogil=True)

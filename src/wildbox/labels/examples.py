@@ -45,7 +45,7 @@ def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: 
     Equal keys are told apart by the image's id, so that the choice does not depend on the order of rows or images.
 
     Args:
-        group: (N,) the group of each box, -1 for a box in none.
+        group: the group of each box, -1 for a box in none; of the first boxes where it is shorter.
     Raises:
         ConfigError: a `count` below 0.
 
@@ -80,23 +80,20 @@ def _key(bits):  # type: ignore[no-untyped-def]
 def _drawn(bits, group, groups, count):  # type: ignore[no-untyped-def]
     """Rows, with their keys, that have one of the `count` smallest different keys of their group."""
     least = np.full((groups, count), np.iinfo(np.int64).max)
-    for row in range(len(bits)):
+    rows, keys = [np.int64(0)][:0], [np.int64(0)][:0]
+    for row in range(len(group)):
         if group[row] < 0:
             continue
-        key = _key(bits[row])
-        if key >= least[group[row], -1]:
+        key, mine, at = _key(bits[row]), least[group[row]], count
+        if key > mine[-1]:
             continue
-        mine, at = least[group[row]], count
+        rows.append(np.int64(row))
+        keys.append(key)
         while at > 0 and mine[at - 1] >= key:
             at -= 1
         if mine[at] != key:
             mine[at + 1 :] = mine[at:-1].copy()
             mine[at] = key
-    rows, keys = [np.int64(0)][:0], [np.int64(0)][:0]
-    for row in range(len(bits)):
-        if group[row] >= 0:
-            key = _key(bits[row])
-            if key <= least[group[row], -1]:
-                rows.append(np.int64(row))
-                keys.append(key)
-    return np.array(rows, np.int64), np.array(keys, np.int64)
+    found, their = np.array(rows, np.int64), np.array(keys, np.int64)
+    kept = their <= least[group[found], -1]
+    return found[kept], their[kept]

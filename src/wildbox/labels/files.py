@@ -11,7 +11,10 @@ from wildbox.formats.files import whole_file, write_csv
 from wildbox.labels.audit import LabelAudit
 from wildbox.labels.suspects import suspects
 
-CLASS_COLUMNS = ("class_id", "class_name", "boxes", "images", "group", "boxes_verified_absent")
+CLASS_COLUMNS = (
+    *("class_id", "class_name", "boxes", "images", "group", "published_group"),
+    "boxes_verified_absent",
+)
 PAIR_COLUMNS = (
     *("source", "confusion", "source_name", "confusion_name"),
     *("source_boxes", "confusion_boxes", "ratio", "related", "unexplained"),
@@ -29,7 +32,8 @@ Row = tuple[object, ...]
 def write_audit(audit: LabelAudit, folder: str | Path) -> None:
     """Write the tables into a folder, which is made; summary.json comes last.
 
-    - classes.csv: boxes and images of each class; its third of the classes by images.
+    - classes.csv: boxes and images of each class; its third of the classes by images; the group that its file gives
+      it (LVIS: frequency).
     - confusion_pairs.csv: pairs of classes on one object above `min_ratio`; related: one is the other's ancestor;
       unexplained: pairs of boxes that no label below explains.
     - concurrent_rates.csv: what `ConcurrentRates.read` reads.
@@ -40,7 +44,8 @@ def write_audit(audit: LabelAudit, folder: str | Path) -> None:
     folder = Path(folder)
     ids, names = audit.vocabulary.ids, audit.vocabulary.names
     counts = audit.counts
-    columns = (counts.boxes.tolist(), counts.images.tolist(), counts.groups())
+    published = audit.vocabulary.groups or ("",) * len(ids)
+    columns = (counts.boxes.tolist(), counts.images.tolist(), counts.groups(), published)
     classes = zip(ids, names, *columns, audit.contradictions.boxes.tolist(), strict=True)
     write_csv(folder / "classes.csv", CLASS_COLUMNS, classes)
     write_csv(folder / "confusion_pairs.csv", PAIR_COLUMNS, _pair_rows(audit))

@@ -1,6 +1,6 @@
 """Which sets of labels objects carry, how often, and examples of each.
 
-Letters: N boxes, S sets.
+Letters: N boxes, S of them with several labels.
 """
 
 from __future__ import annotations
@@ -77,34 +77,32 @@ def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, example
     >>> count_label_sets(truth, object_labels(truth)).sets[0].boxes
     2
     """
-    which, first = _numbered(objects.offsets, objects.labels, len(annotations.vocabulary))
-    boxes = np.bincount(which, minlength=len(first))
-    # one box an object: that of the first label
-    which[annotations.label != objects.labels[objects.offsets[:-1]]] = -1
-    kept = draw_examples(annotations, which, groups=len(first), count=examples)
-    members = [tuple(objects.of(box).tolist()) for box in first.tolist()]
-    return LabelSets(
-        _ranked([LabelSet(*one) for one in zip(members, boxes.tolist(), kept, strict=True)]), examples
+    classes, rows = len(annotations.vocabulary), objects.rows
+    which, first = _numbered(objects.offsets, objects.labels)
+    members = [(i,) for i in range(classes)] + [
+        tuple(objects.of(box).tolist()) for box in rows[first].tolist()
+    ]
+    group, boxes = _grouped(
+        annotations.label, rows, which, objects.offsets, objects.labels, classes, len(first)
     )
+    kept = draw_examples(annotations, group, groups=len(members), count=examples)
+    found = zip(members, boxes.tolist(), kept, strict=True)
+    return LabelSets(_ranked(LabelSet(*one) for one in found if one[1]), examples)
 
 
 @numba.njit(cache=True, nogil=True)
-def _numbered(offsets, labels, classes):  # type: ignore[no-untyped-def]
-    """Each box's set as a number, (N,), and of each number the first box that has it, (S,)."""
-    boxes = len(offsets) - 1
-    which, first, sets = np.empty(boxes, np.int64), np.empty(1024, np.int64), 0
+def _numbered(offsets, labels):  # type: ignore[no-untyped-def]
+    """Each list's set as a number, (S,), and of each number the first list that has it."""
+    which, first, sets = np.empty(len(offsets) - 1, np.int64), np.empty(1024, np.int64), 0
     slots = np.full(4096, -1)  # a hash table of the numbers, open addressing
-    alone = np.full(classes, -1)  # the same for sets of one label, which are most
-    for box in range(boxes):
-        single = offsets[box + 1] - offsets[box] == 1
-        slot = labels[offsets[box]] if single else _slot(slots, first, offsets, labels, box)
-        table = alone if single else slots
-        if table[slot] < 0:
+    for row in range(len(which)):
+        slot = _slot(slots, first, offsets, labels, row)
+        if slots[slot] < 0:
             if sets == len(first):
                 first = np.concatenate((first, np.empty_like(first)))
-            first[sets], table[slot] = box, sets
+            first[sets], slots[slot] = row, sets
             sets += 1
-        which[box] = table[slot]
+        which[row] = slots[slot]
         if 2 * sets > len(slots):
             slots = np.full(4 * len(slots), -1)
             for number in range(sets):
@@ -113,9 +111,22 @@ def _numbered(offsets, labels, classes):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _slot(slots, first, offsets, labels, box):  # type: ignore[no-untyped-def]
-    """Where the table holds the set of a box, or the free place where it belongs."""
-    begin, size = offsets[box], offsets[box + 1] - offsets[box]
+def _grouped(label, rows, which, offsets, labels, classes, sets):  # type: ignore[no-untyped-def]
+    """(N,) each box's set, -1 for all but one box an object, that of the first label; and how many each set has."""
+    group, boxes = label.copy(), np.zeros(classes + sets, np.int64)
+    for at in range(len(rows)):
+        boxes[classes + which[at]] += 1
+        boxes[label[rows[at]]] -= 1
+        group[rows[at]] = classes + which[at] if labels[offsets[at]] == label[rows[at]] else -1
+    for box in range(len(label)):
+        boxes[label[box]] += 1
+    return group, boxes
+
+
+@numba.njit(cache=True, nogil=True)
+def _slot(slots, first, offsets, labels, row):  # type: ignore[no-untyped-def]
+    """Where the table holds the set of a list, or the free place where it belongs."""
+    begin, size = offsets[row], offsets[row + 1] - offsets[row]
     code = np.uint64(0)
     for k in range(begin, begin + size):
         code = (code ^ np.uint64(labels[k] + 1)) * np.uint64(0x9E3779B97F4A7C15)
