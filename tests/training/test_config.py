@@ -33,10 +33,7 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            MINIMAL + VALIDATION + "max_corrupt_share = 0.1\n",
-            "validation.max_corrupt_share is set but only training",
-        ),
+        (MINIMAL + VALIDATION + 'group_of = "ignore"\n', "validation.group_of is set but only training"),
         (MINIMAL + VALIDATION + "augment = {flip = 0.5}\n", "validation.augment is set but only training"),
         (MINIMAL + "augment = {scale = [2, 1]}\n", "expected the smaller factor first"),
         (MINIMAL + "augment = {flipp = 0.5}\n", r"unknown key data.augment.flipp \(did you mean flip\?\)"),
