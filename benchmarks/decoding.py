@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from environment import append
+from environment import append, processor_seconds
 from PIL import Image
 from torch import Tensor
 
@@ -97,6 +97,12 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 }
 
 
+def each(work: Callable[[Any], object], items: Iterable[Any]) -> None:
+    """Do it with each, one after the other."""
+    for item in items:
+        work(item)
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -112,26 +118,19 @@ def main() -> None:
             decoders[name] = make()
         except (ImportError, OSError) as error:
             print(f"{name}: {error}")
-    seconds: dict[str, list[float]] = {name: [] for name in decoders}
-    for repetition in range(arguments.repeat + 1):
-        for name, decode in decoders.items():
-            start = time.process_time()
-            for content in files:
-                decode(content)
-            if repetition:  # the first one warms up
-                seconds[name].append(time.process_time() - start)
+    ways = {name: partial(each, decode, files) for name, decode in decoders.items()}
+    seconds = processor_seconds(ways, repeat=arguments.repeat)
     pixels = sum(with_pillow(content)[0].numel() for content in files)
     expected = [with_pillow(content) for content in files]
-    slowest = statistics.median(seconds["Pillow"])
     for name, decode in decoders.items():
-        took = statistics.median(seconds[name])
+        took = seconds[name]
         same = sum(torch.equal(decode(content), own) for content, own in zip(files, expected, strict=True))
         row = {
             "decoder": name,
             "images": len(files),
             "megapixels": round(pixels / 1e6, 1),
             "images_per_second": round(len(files) / took, 1),
-            "times_pillow": round(slowest / took, 2),
+            "times_pillow": round(seconds["Pillow"] / took, 2),
             "equal_to_pillow": same,
         }
         print(row)

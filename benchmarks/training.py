@@ -6,7 +6,8 @@
 `step`: forward, backward and SGD on one batch of the glyph world, our rule and targets (concurrent softmax, all
 labels of an object) against torchvision's Faster R-CNN around the same parts; alternating, medians. `run`: images a
 second of `wildbox.training.run.train` against `train_one_epoch` of a checkout of torchvision's references, on the
-same images, the model's own parts as above; both load in the training process, the first 5 steps do not count.
+same images, the model's own parts as above, step by step in turn; both load in the training process, the first 5
+steps do not count. Ours does more: it clips the gradient, balances, keeps the time, can be resumed.
 
 Seconds are those of the processor on a CPU, where other processes then have less influence, and of the clock on a
 GPU. Appends to `benchmarks/results/training.csv`.
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Condition, Thread
 from typing import Any
 
 import torch
@@ -37,7 +39,7 @@ from wildbox.detectors.dataset import DetectionDataset, collate
 from wildbox.detectors.faster_rcnn import SmallBackbone
 from wildbox.glyphs import GlyphWorld
 from wildbox.labels.objects import object_labels
-from wildbox.training.config import LogConfig, ModelConfig, RunConfig, ScheduleConfig
+from wildbox.training.config import LogConfig, ModelConfig, RunConfig, SamplingConfig, ScheduleConfig
 from wildbox.training.model import build_model
 from wildbox.training.run import train
 from wildbox.training.source import Source, load_source
@@ -134,7 +136,8 @@ def measure_steps(arguments: argparse.Namespace, world: Path) -> None:
             step(*batch)
             if turn >= 3:
                 taken.append(clock(arguments.device) - began)
-    report("step", arguments, *(statistics.median(taken) for taken in times), unit="seconds")
+    medians = [statistics.median(taken) for taken in times]
+    report("step", arguments, *medians, unit="seconds", ratio=medians[0] / medians[1])
 
 
 def stepper(model: nn.Module, device: str) -> Callable[[list[Tensor], list[dict[str, Tensor]]], None]:
@@ -154,32 +157,83 @@ def stepper(model: nn.Module, device: str) -> Callable[[list[Tensor], list[dict[
 
 
 def measure_runs(arguments: argparse.Namespace, world: Path) -> None:
-    """Whole loops, in turn."""
+    """Both loops in this process, step by step in turn, so that both have the same share of a busy machine."""
     sys.path.insert(0, arguments.reference)
     from engine import train_one_epoch
 
     schedule = {"steps": arguments.steps, "workers": arguments.workers, "precision": arguments.precision}
     config = settings(arguments, world, **schedule)
+    # the reference knows no balance: both take every image alike
+    config = config.model_copy(update={"sampling": SamplingConfig(hybrid_start=1.0)})
     source = load_source(config.data)
-    images = (arguments.steps - NOT_COUNTED) * arguments.batch
     ours, theirs = [], []
     for _ in range(arguments.repeat):
-        ours.append(images / run_ours(config, source))
-        theirs.append(images / run_reference(config, source, train_one_epoch))
+        turns = Turns(arguments.device)
+        loops = (
+            Thread(target=run_ours, args=(config, source, turns)),
+            Thread(target=run_reference, args=(config, source, train_one_epoch, turns)),
+        )
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.join()
+        seconds = [sum(times[NOT_COUNTED:]) for times in turns.times]
+        images = (arguments.steps - NOT_COUNTED) * arguments.batch
+        ours.append(images / seconds[0])
+        theirs.append(images / seconds[1])
         print(f"ours {ours[-1]:.2f}, reference {theirs[-1]:.2f} images/s", flush=True)
-    report("run", arguments, statistics.median(ours), statistics.median(theirs), unit="images a second")
+    report("run", arguments, statistics.median(ours), statistics.median(theirs), unit="images a second",
+           ratio=statistics.median(a / b for a, b in zip(ours, theirs, strict=True)))  # fmt: skip
 
 
-def run_ours(config: RunConfig, source: Source) -> float:
-    """Seconds of the counted steps."""
-    times = []
+class Turns:
+    """Two threads of which one works at a time, a step each in turn; how long each step took."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.times: tuple[list[float], list[float]] = ([], [])
+        self._turn, self._left = 0, {0, 1}
+        self._began = 0.0
+        self._changed = Condition()
+
+    def begin(self, who: int) -> None:
+        """Wait for the first turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == who)
+            self._began = clock(self.device)
+
+    def step_done(self, who: int) -> None:
+        """Note the time, let the other do a step, and wait."""
+        with self._changed:
+            self.times[who].append(clock(self.device) - self._began)
+            self._pass_on(who)
+            self._changed.wait_for(lambda: self._turn == who)
+            self._began = clock(self.device)
+
+    def leave(self, who: int) -> None:
+        """Work no more."""
+        with self._changed:
+            self._left.discard(who)
+            self._pass_on(who)
+
+    def _pass_on(self, who: int) -> None:
+        self._turn = 1 - who if 1 - who in self._left else who
+        self._changed.notify_all()
+
+
+def run_ours(config: RunConfig, source: Source, turns: Turns) -> None:
+    """`train`, in turns."""
+    turns.begin(0)
     with tempfile.TemporaryDirectory() as out:
-        train(config, out, source=source, progress=lambda *_: times.append(clock(config.device)))
-    return times[-1] - times[NOT_COUNTED - 1]
+        train(config, out, source=source, progress=lambda *_: turns.step_done(0))
+    turns.leave(0)
 
 
-def run_reference(config: RunConfig, source: Source, train_one_epoch: Callable[..., object]) -> float:
-    """Seconds of the counted steps."""
+def run_reference(
+    config: RunConfig, source: Source, train_one_epoch: Callable[..., object], turns: Turns
+) -> None:
+    """torchvision's loop, in turns."""
+    turns.begin(1)
     schedule, truth = config.schedule, source.expanded
     samples = OneLabel(DetectionDataset(truth, source.folder, objects=None))
     sampler = torch.utils.data.RandomSampler(
@@ -195,32 +249,28 @@ def run_reference(config: RunConfig, source: Source, train_one_epoch: Callable[.
     )
     model = torchvision_model(config.model, classes=len(truth.vocabulary)).to(config.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    timed = Timed(loader, config.device)
-    train_one_epoch(model, optimizer, timed, torch.device(config.device), 0, 20)
-    return clock(config.device) - timed.times[NOT_COUNTED]
+    train_one_epoch(model, optimizer, InTurns(loader, turns), torch.device(config.device), 0, 20)
+    turns.leave(1)
 
 
-class Timed:
-    """A loader that notes when each batch is asked for."""
+class InTurns:
+    """A loader whose steps are taken in turns: from asking for a batch to asking for the next."""
 
-    def __init__(self, loader: DataLoader[Any], device: str) -> None:
-        self.loader, self.device = loader, device
-        self.times: list[float] = []
+    def __init__(self, loader: DataLoader[Any], turns: Turns) -> None:
+        self.loader, self.turns = loader, turns
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        batches = iter(self.loader)
-        while True:
-            self.times.append(clock(self.device))
-            batch = next(batches, None)
-            if batch is None:
-                return
+        for batch in self.loader:
             yield batch
+            self.turns.step_done(1)
 
 
-def report(what: str, arguments: argparse.Namespace, ours: float, theirs: float, *, unit: str) -> None:
+def report(
+    what: str, arguments: argparse.Namespace, ours: float, theirs: float, *, unit: str, ratio: float
+) -> None:
     """Print and keep a row; `ratio` is ours to theirs."""
     row = {"what": what, "detector": arguments.detector, "size": arguments.size, "batch": arguments.batch}
     row |= {"device": arguments.device, "precision": arguments.precision, "workers": arguments.workers}
@@ -228,7 +278,7 @@ def report(what: str, arguments: argparse.Namespace, ours: float, theirs: float,
         "unit": unit,
         "ours": round(ours, 4),
         "torchvision": round(theirs, 4),
-        "ratio": round(ours / theirs, 3),
+        "ratio": round(ratio, 3),
     }
     print(row)
     append(RESULTS, row)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ WORLD = ("--classes", "world/class-descriptions.csv", "--hierarchy", "world/hier
 def wildbox(*arguments: str, cwd: Path, status: int = 0) -> str:
     """Run the command line; its standard error, where it writes everything that people read."""
     command = [sys.executable, "-m", "wildbox.cli", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    wide = os.environ | {"COLUMNS": "160"}  # so that bars of progress fit
+    done = subprocess.run(command, cwd=cwd, env=wide, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return " ".join(done.stderr.split())
@@ -26,6 +29,11 @@ def wildbox(*arguments: str, cwd: Path, status: int = 0) -> str:
 def header(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8") as stream:
         return next(csv.reader(stream))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +101,8 @@ def test_split(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_train_predict_evaluate_compare(folder: Path) -> None:
-    wildbox("train", "run.toml", "--out", "run", cwd=folder)
+    said = wildbox("train", "run.toml", "--out", "run", cwd=folder)
+    assert re.search(r"2/2 .* loss \d+\.\d+, \d+\.\d images/s, waits \d+%, 0:00:00 left", said)
     assert "give --resume" in wildbox("train", "run.toml", "--out", "run", cwd=folder, status=2)
     wildbox("train", "run.toml", "--out", "run", "--resume", cwd=folder)
     for scores in ("softmax", "concurrent"):
@@ -105,6 +114,29 @@ def test_train_predict_evaluate_compare(folder: Path) -> None:
         labels = ("--image-labels", "world/validation-annotations-human-imagelabels.csv")
         assert "mAP" in wildbox("evaluate", found, *truth, *labels, "--out", log, cwd=folder)
         assert header(folder / log)[:5] == ["class_id", "class_name", "ap", "truth_boxes", "detections"]
+    both = (
+        "predict",
+        "run/checkpoint.pt",
+        "world/validation",
+        "--out",
+        "shards",
+        "--shard",
+        "4",
+        "--processes",
+        "2",
+    )
+    said = wildbox(*both, "--device", "cpu", "--scores", "softmax", "--scores", "concurrent", cwd=folder)
+    assert "6 images: shards/softmax, shards/concurrent" in said
+    for rule in ("softmax", "concurrent"):
+        assert len(list((folder / "shards" / rule).glob("part-*.parquet"))) == 2
+        wildbox("evaluate", f"shards/{rule}", *truth, *labels, "--out", f"shards_{rule}.csv", cwd=folder)
+        for one, other in zip(
+            rows_of(folder / f"shards_{rule}.csv"), rows_of(folder / f"log_{rule}.csv"), strict=True
+        ):
+            assert one["truth_boxes"] == other["truth_boxes"]
+            assert float(one["ap"] or 0) == pytest.approx(float(other["ap"] or 0), abs=0.01)
+    assert "made otherwise" in wildbox(*both, "--device", "cpu", "--flip", cwd=folder, status=2)
+    assert "processes = 0" in wildbox(*both, "--processes", "0", cwd=folder, status=2)
     wildbox("compare", "log_softmax.csv", "log_concurrent.csv", "--out", "gains.csv", cwd=folder)
     columns = ["class_id", "class_name", "ap_log_softmax", "ap_log_concurrent", "gain"]
     assert header(folder / "gains.csv") == columns

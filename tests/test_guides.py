@@ -123,9 +123,48 @@ def detr() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("guide", ["sampling.md", "adapters.md"])
+@pytest.mark.slow
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in the guide in its order, of a small world and a few steps."""
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    (settings,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    smaller = {"steps = 1000": "steps = 4", "every = 500": "every = 2", "batch_size = 8": "batch_size = 2"}
+    smaller |= {'"auto" ': '"cpu" ', 'detector = "small"': 'detector = "small"\nimage_size = 96'}
+    for before, after in smaller.items():
+        assert settings.count(before) == 1, before
+        settings = settings.replace(before, after)
+    Path("run.toml").write_text(settings)
+    commands = text.replace("\\\n", " ").replace("--images 2500", "--images 12 --size 96")
+    commands = commands.replace("--validation-images 400", "--validation-images 3")
+    ran = re.findall(r"^    wildbox (.*)$", commands, flags=re.MULTILINE)
+    assert len(ran) == 6
+    for line in ran:
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, f"{line}: {done.output} {done.exception}"
+    names: dict[str, Any] = {}
+    for piece in pieces("training.md"):
+        exec(compile(piece, "training.md", "exec"), names)
+    assert sorted(names["shards"]) == ["own", "softmax"]
+    files = re.findall(r"^\| `(\S+?)`", text[: text.index("## Resume")], flags=re.MULTILINE)
+    for file in {re.sub("0+[45]00", "0000000?", name) for name in files} - {"tiles/"}:
+        assert list(Path("out/run").glob(file)), file
+
+
+def test_errors_that_the_guide_explains_exist() -> None:
+    text = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `([^`]+)` \|", text[text.index("## What errors tell") :], flags=re.MULTILINE)
+    assert len(told) > 10
+    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "src").rglob("*.py")]
+    # a message may go on in the next line
+    joined = [re.sub(r'"\n\s+f?"', "", source) for source in sources]
+    for message in told:
+        assert any(message in source for source in joined), message
+
+
+@pytest.mark.parametrize("guide", ["sampling.md", "adapters.md", "training.md"])
 def test_commands_and_files_of_a_guide_exist(guide: str) -> None:
-    text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8").replace("\\\n", " ")
     for line in re.findall(r"^    (wildbox .*)$", text, flags=re.MULTILINE):
         words = shlex.split(line)
         shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})

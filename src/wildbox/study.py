@@ -16,16 +16,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-import torch
-from pydantic import Field
-from torch.utils.data import DataLoader
+from pydantic import Field, model_validator
 
-from wildbox.classification import ConcurrentSoftmax, Softmax
-from wildbox.detectors.dataset import DetectionDataset, Sample, collate
+from wildbox.detectors.dataset import check_files
 from wildbox.detectors.inference import predict
-from wildbox.detectors.roi_heads import Scoring
+from wildbox.detectors.loading import images_in_order
 from wildbox.errors import ConfigError, WildboxError
 from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.files import write_json
@@ -44,7 +41,7 @@ from wildbox.training.config import (
     Settings,
     write_config,
 )
-from wildbox.training.model import restore_model
+from wildbox.training.model import SOFTMAX_FAMILY, ScoringName, build_scoring, restore_model
 from wildbox.training.run import train
 from wildbox.training.source import Source, load_source, with_vocabulary_of
 
@@ -53,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 
 SOFTMAX, CONCURRENT, OWN = "sm", "csmconf", "own"
 """How logs name a scoring rule, as the supplement's files do; OWN is that of a rule outside the softmax family."""
-SOFTMAX_FAMILY = ("softmax", "softmax-multihot", "concurrent-softmax")
+SCORINGS: Mapping[str, ScoringName] = {SOFTMAX: "softmax", CONCURRENT: "concurrent", OWN: "own"}
 
 
 class StudyRun(Settings):
@@ -95,16 +92,19 @@ class StudyConfig(Settings):
     figure_images: Positive = 4
     """Rows of Figures 1 and 2."""
 
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Self:
+        self.validation.refuse_training_settings("validation")
+        return self
+
     def run_config(self, run: StudyRun) -> RunConfig:
         """The complete settings of one run."""
-        sampling = SamplingConfig(
-            balance=self.sampling.balance if run.balance is None else run.balance,
-            hybrid_start=self.sampling.hybrid_start if run.hybrid_start is None else run.hybrid_start,
-        )
+        own = {"balance": run.balance, "hybrid_start": run.hybrid_start}
+        own = {name: value for name, value in own.items() if value is not None}
         return RunConfig(
             data=self.train,
             model=self.model.model_copy(update={"rule": run.rule}),
-            sampling=sampling,
+            sampling=self.sampling.model_copy(update=own),
             schedule=self.schedule,
             seed=self.seed,
             device=self.device,
@@ -187,7 +187,7 @@ def run_study(config: StudyConfig, out: str | Path, *, progress: Progress) -> St
 
 
 def load_both(config: StudyConfig, out: Path, *, progress: Progress) -> tuple[Source, Source]:
-    """Training and validation set with one vocabulary."""
+    """Training and validation set with one vocabulary, and see that their images are there."""
     training = load_source(
         config.train, tiles=out / "tiles" / "train", progress=lambda d, a: progress("tiles (train)", d, a)
     )
@@ -196,6 +196,8 @@ def load_both(config: StudyConfig, out: Path, *, progress: Progress) -> tuple[So
         tiles=out / "tiles" / "validation",
         progress=lambda d, a: progress("tiles (validation)", d, a),
     )
+    for source, data in ((training, config.train), (validation, config.validation)):
+        check_files(source.annotations, source.folder, max_absent_share=data.max_corrupt_share)
     return training, with_vocabulary_of(validation, training)
 
 
@@ -263,29 +265,27 @@ def _train_and_predict(config: StudyConfig, run: StudyRun, out: Path, parent: in
         checkpoint = train(
             config.run_config(run), out / "runs" / run.name, source=training, progress=stop_without_parent
         )
-        predict_checkpoint(checkpoint, validation, run=run, out=out / "detections")
+        share = config.validation.max_corrupt_share
+        predict_checkpoint(checkpoint, validation, run=run, out=out / "detections", max_corrupt_share=share)
 
 
-def predict_checkpoint(checkpoint: Path, images: Source, *, run: StudyRun, out: Path) -> None:
-    """Write the detections of a run by each of its scorings, one CSV each."""
+def predict_checkpoint(
+    checkpoint: Path, images: Source, *, run: StudyRun, out: Path, max_corrupt_share: float
+) -> None:
+    """Write the detections of a run by each of its scorings, one CSV each.
+
+    Args:
+        max_corrupt_share: of the images, that may fail to open.
+    """
     saved = load_checkpoint(checkpoint)
     model = restore_model(saved)
-    dataset = DetectionDataset(images.annotations, images.folder, objects=None)
-    loader: DataLoader[Sample] = DataLoader(dataset, batch_size=8, collate_fn=collate)
-    scorings = {name: scoring_rule(name, saved.rates, model.roi_heads.rule.scores) for name in run.scorings}
+    loader = images_in_order(
+        images.annotations, images.folder, batch_size=8, max_corrupt_share=max_corrupt_share
+    )
+    scorings = {name: build_scoring(SCORINGS[name], saved, model) for name in run.scorings}
     found = predict(model, loader, images.annotations, scorings=scorings)
     for name, detections in found.items():
         write_detections(detections, out / f"{run.log_name(name)}.csv")
-
-
-def scoring_rule(name: str, rates: torch.Tensor, own: Scoring) -> Scoring:
-    """The scores of a scoring rule's name in logs."""
-    rules: dict[str, Scoring] = {
-        SOFTMAX: Softmax().scores,
-        CONCURRENT: ConcurrentSoftmax(rates).scores,
-        OWN: own,
-    }
-    return rules[name]
 
 
 def _evaluate_all(

@@ -12,7 +12,7 @@ from detectors.scenes import RATES, scenes, table
 from wildbox.classification import ConcurrentSoftmax, Focal, Rule, Sigmoid, Softmax
 from wildbox.detectors.backbones import pyramid
 from wildbox.detectors.detector import Detector
-from wildbox.detectors.faster_rcnn import faster_rcnn, small_faster_rcnn
+from wildbox.detectors.faster_rcnn import cascade_rcnn, faster_rcnn, small_faster_rcnn
 from wildbox.detectors.inference import predict
 from wildbox.evaluation import evaluate
 
@@ -69,10 +69,22 @@ def on_a_pyramid() -> Detector:
     return faster_rcnn(body, rule=ConcurrentSoftmax(RATES), **FEW)
 
 
+def cascade_on_a_pyramid() -> Detector:
+    """In three stages."""
+    body = pyramid("resnet18", frozen_batch_norm=False, out_channels=64)
+    return cascade_rcnn(body, rule=ConcurrentSoftmax(RATES), **FEW)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "steps", "rate"),
-    [(small, 80, 0.02), (small_of_each_class, 80, 0.02), (small_cascade, 70, 0.02), (on_a_pyramid, 60, 0.02)],
+    [
+        (small, 80, 0.02),
+        (small_of_each_class, 80, 0.02),
+        (small_cascade, 70, 0.02),
+        (on_a_pyramid, 60, 0.02),
+        (cascade_on_a_pyramid, 60, 0.02),
+    ],
 )
 def test_overfits_eight_images(make: Callable[[], Detector], steps: int, rate: float) -> None:
     """AP above 0.9 on what it was trained on: the leaf, and the other class."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from wildbox.annotations import Annotations
 from wildbox.detectors.augmentation import Augmentation
 from wildbox.detectors.dataset import DetectionDataset, Sample
-from wildbox.detectors.loading import BatchLoader, memory_explained
+from wildbox.detectors.loading import BatchLoader
 from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
 from wildbox.vocabulary import Vocabulary
 
@@ -115,14 +115,3 @@ def test_a_defect_names_the_image_too(folder: Path) -> None:
 def test_settings_that_contradict_the_dataset(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_corrupt_share is 0\.5, and replace_corrupt False"):
         BatchLoader(dataset(folder), BATCHES, max_corrupt_share=0.5)
-
-
-def test_too_little_memory_is_explained() -> None:
-    images = [torch.zeros(3, 40, 60), torch.zeros(3, 50, 30)]
-    with (
-        pytest.raises(
-            ConfigError, match=r"batch of 2 images of up to 60 x 50 pixels, image_size 800; .*\(CUDA out"
-        ),
-        memory_explained(images, image_size=800),
-    ):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")

@@ -54,6 +54,15 @@ def test_boxes_in_pixels(tmp_path: Path) -> None:
     assert (labels.image.tolist(), labels.label.tolist(), labels.is_positive.tolist()) == ([1], [1], [False])
 
 
+def test_lvis_tells_files_by_their_address(tmp_path: Path) -> None:
+    told = content()
+    for number, entry in enumerate(told["images"]):
+        entry.pop("file_name", None)
+        entry["coco_url"] = f"http://images.cocodataset.org/train2017/00000000000{number}.jpg"
+    expected = ("train2017/000000000000.jpg", "train2017/000000000001.jpg")
+    assert read_coco(coco_file(tmp_path, told)).file_names == expected
+
+
 def test_what_lvis_adds(tmp_path: Path) -> None:
     value = content()
     value["images"][0]["not_exhaustive_category_ids"] = [5]

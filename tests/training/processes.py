@@ -27,9 +27,15 @@ def start(config: RunConfig, out: Path, *, prepare: Callable[[], None] | None = 
     Args:
         prepare: called in each of them before it trains.
     """
-    port, world = _free_port(), config.processes
+    return start_each(_train, (config, out, prepare), config.processes)
+
+
+def start_each(work: Callable[..., None], arguments: tuple[object, ...], world: int) -> list[BaseProcess]:
+    """Start so many processes that do the same work, and find one another."""
+    port = _free_port()
     processes: list[BaseProcess] = [
-        CONTEXT.Process(target=_train, args=(config, out, rank, port, prepare)) for rank in range(world)
+        CONTEXT.Process(target=_among_others, args=(work, arguments, rank, world, port))
+        for rank in range(world)
     ]
     for process in processes:
         process.start()
@@ -68,21 +74,27 @@ def deterministic_choices() -> None:
     torch.randperm = lambda n, **settings: torch.arange(n)
 
 
-def _train(config: RunConfig, out: Path, rank: int, port: int, prepare: Callable[[], None] | None) -> None:
+def _train(config: RunConfig, out: Path, prepare: Callable[[], None] | None) -> None:
     from wildbox.training.run import train
 
-    if config.processes > 1:
+    if prepare is not None:
+        prepare()
+    train(config, out)
+
+
+def _among_others(
+    work: Callable[..., None], arguments: tuple[object, ...], rank: int, world: int, port: int
+) -> None:
+    if world > 1:
         os.environ |= {
             "LOCAL_RANK": str(rank),
             "NODE_RANK": "0",
-            "WORLD_SIZE": str(config.processes),
+            "WORLD_SIZE": str(world),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-    if prepare is not None:
-        prepare()
     try:
-        train(config, out)
+        work(*arguments)
     except BaseException:
         traceback.print_exc()
         raise

@@ -84,7 +84,7 @@ def test_a_full_disk_is_told_and_the_run_continues_after(
             patch.setattr(os, "fsync", from_call(2, os.fsync, full))
         else:
             patch.setattr(log.RunLog, "write", from_call(3, log.RunLog.write, full))
-        with pytest.raises(WildboxError, match=r"No space left on device; make room .* then resume"):
+        with pytest.raises(WildboxError, match=r"No space left on device; make room, then resume"):
             train(small_run(world), tmp_path)
     assert load_checkpoint(tmp_path / "checkpoint.pt").step == 2
     assert not list(tmp_path.glob(".*"))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from wildbox.errors import ConfigError
-from wildbox.study import StudyConfig
 from wildbox.training.config import RunConfig, read_config, write_config
 
 MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
@@ -34,6 +33,10 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (MINIMAL + VALIDATION + 'group_of = "ignore"\n', "validation.group_of is set but only training"),
+        (MINIMAL + VALIDATION + "augment = {flip = 0.5}\n", "validation.augment is set but only training"),
+        (MINIMAL + "augment = {scale = [2, 1]}\n", "expected the smaller factor first"),
+        (MINIMAL + "augment = {flipp = 0.5}\n", r"unknown key data.augment.flipp \(did you mean flip\?\)"),
         (MINIMAL + "[schedule]\nstep = 7\n", r"unknown key schedule.step \(did you mean steps\?\)"),
         (MINIMAL + "[schedule]\nsteps = 0\n", "schedule.steps = 0"),
         (MINIMAL + '[model]\nrule = "softmaxx"\n', "model.rule = 'softmaxx'"),
@@ -66,11 +69,3 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "none.toml", RunConfig)
-
-
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.toml")), ids=lambda p: p.name
-)
-def test_examples_are_complete(path: Path) -> None:
-    config = read_config(path, StudyConfig)
-    assert len({run.name for run in config.runs}) == len(config.runs)

@@ -1,15 +1,23 @@
-"""Rules by the names that settings know."""
+"""Rules by the names that settings know, and what a new run takes from an earlier one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 from torch import nn
+from training.small_run import draw_small_world, small_run
 
+from wildbox.errors import InputWarning
+from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.config import RuleName
+from wildbox.training.devices import launch
 from wildbox.training.model import build_rule
+from wildbox.training.run import train
+from wildbox.training.source import load_source
+from wildbox.training.trainer import Trainer
 
 RATES = torch.tensor([[0, 1.0, 0], [0, 0, 0], [0, 0, 0]])
 FREQUENCIES = torch.tensor([0.9, 0.001])
@@ -27,3 +35,16 @@ def test_a_rule_is_restored_from_its_state(name: RuleName) -> None:
     restored.load_state_dict(rule.state_dict())
     assert restored.eval().loss(logits, labels) == expected
     assert torch.equal(restored.scores(logits), rule.scores(logits))
+
+
+def test_a_run_of_the_same_classes_starts_with_all_that_an_earlier_one_learned(tmp_path: Path) -> None:
+    """Its average where it keeps one, the class head too; the rates are those of the data."""
+    config = small_run(draw_small_world(tmp_path / "world"), steps=2, average=0.5)
+    path = train(config, tmp_path / "first")
+    saved = load_checkpoint(path)
+    model = config.model.model_copy(update={"initial_weights": path, "rate_threshold": 0.5})
+    second = config.model_copy(update={"model": model, "seed": 1})
+    with pytest.warns(InputWarning, match=r"tensors kept; 1 new \(roi_heads.rule.rates\)"):
+        trainer = Trainer(second, load_source(config.data), launch(second))
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, saved.weights[name]) == (name != "roi_heads.rule.rates"), name

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from training.processes import deterministic_choices, join, kill_after, last_step, start
-from training.small_run import draw_small_world, logged_losses, small_run
+from training.small_run import draw_small_world, logged_losses, small_run, world_data
 
-from wildbox.errors import ConfigError, InputWarning
+from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.glyphs import GlyphWorld, draw_world
 from wildbox.training.checkpoint import load_checkpoint, save_checkpoint
 from wildbox.training.run import train
@@ -91,6 +91,26 @@ def test_what_may_change_and_what_may_not(world: Path, tmp_path: Path) -> None:
     draw_world(other, settings=GlyphWorld(images=13, validation_images=1, size=96))
     with pytest.raises(ConfigError, match=r"trained on 12 images with .* and the data now has 13"):
         train(small_run(other, steps=2), tmp_path)
+
+
+def test_another_class_list_is_refused(world: Path, tmp_path: Path) -> None:
+    config = small_run(world, steps=2)
+    train(config, tmp_path / "run")
+    assert config.data.classes is not None
+    lines = config.data.classes.read_text().splitlines(keepends=True)
+    turned, fewer = tmp_path / "turned.csv", tmp_path / "fewer.csv"
+    turned.write_text("".join(reversed(lines)))
+    fewer.write_text("".join(lines[1:]))
+    classes = f"the checkpoint was trained on {len(lines)} classes, and the data now has {len(lines)}, not the same in"
+    data = config.data.model_copy(update={"classes": turned})
+    with pytest.raises(ConfigError, match=classes):
+        train(config.model_copy(update={"data": data}), tmp_path / "run")
+    validation = world_data(world, "validation").model_copy(update={"classes": turned})
+    with pytest.raises(ConfigError, match="must name the same class list where there is a hierarchy"):
+        train(config.model_copy(update={"validation": validation}), tmp_path / "other")
+    validation = validation.model_copy(update={"classes": fewer, "hierarchy": None, "image_labels": None})
+    with pytest.raises(InputError, match=r"validation-annotations-bbox.csv:\d+: "):
+        train(config.model_copy(update={"validation": validation}), tmp_path / "other")
 
 
 def test_another_number_of_processes_is_told(world: Path, tmp_path: Path) -> None:

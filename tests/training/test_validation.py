@@ -21,8 +21,9 @@ from wildbox.formats.coco import write_coco
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
 from wildbox.training.config import DataConfig, EvaluationConfig, RunConfig
 from wildbox.training.model import build_model
-from wildbox.training.run import Stopped, train
+from wildbox.training.run import train
 from wildbox.training.source import load_source
+from wildbox.training.stopping import Stopped
 from wildbox.vocabulary import Vocabulary
 
 

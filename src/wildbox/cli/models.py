@@ -50,39 +50,61 @@ def train(
         console.print(f"trained: {path}")
 
 
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(help="own (the rule it was trained with: the default), softmax, concurrent; may repeat."),
+]
+ImagesOf = Annotated[
+    Path | None,
+    typer.Option(
+        help="COCO or LVIS .json whose images to take, by their ids. Default: every .jpg and .png of the folder."
+    ),
+]
+Sizes = Annotated[
+    list[int] | None,
+    typer.Option(help="Shorter side of the network's input, in pixels; may repeat. Default: the run's."),
+]
+CorruptShare = Annotated[
+    float, typer.Option(help="Of the images, that may fail to open; they have no detections.")
+]
+
+
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run.")],
-    images: Annotated[Path, typer.Argument(help="Folder of .jpg or .png images.")],
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt or best.pt of a run.")],
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
     *,
-    out: Annotated[Path, typer.Option(help="Detections CSV; coordinates in the unit of the training set.")],
-    scores: Annotated[
-        str, typer.Option(help="softmax, concurrent, or own: the rule it was trained with.")
-    ] = "own",
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for Parquet shards; or a .csv, .parquet or .json (COCO results) file."),
+    ],
+    scores: Scores = None,
+    of: ImagesOf = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Show each image mirrored, too.")] = False,
+    size: Sizes = None,
+    shard: Annotated[int, typer.Option(help="Images a shard.")] = 1000,
+    batch: Annotated[int, typer.Option(help="Images at once, of a process.")] = 8,
+    workers: Annotated[int, typer.Option(help="Processes that load images, for each that predicts.")] = 0,
+    max_corrupt_share: CorruptShare = 0.0,
+    precision: Annotated[str, typer.Option(help="32 or bf16-mixed.")] = "32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    processes: Annotated[int, typer.Option(help="That predict, one a GPU.")] = 1,
 ) -> None:
-    """Detect on a folder of images."""
-    from torch.utils.data import DataLoader
+    """Detect on a folder of images; coordinates are in the unit of the training set.
 
-    from wildbox.detectors.dataset import DetectionDataset, collate, images_of
-    from wildbox.detectors.inference import predict as run_model
-    from wildbox.formats.storage import write_detections
-    from wildbox.study import CONCURRENT, OWN, SOFTMAX, scoring_rule
-    from wildbox.training.checkpoint import load_checkpoint
-    from wildbox.training.model import restore_model
-    from wildbox.training.run import pick_device
+    Interrupted or killed, the same command goes on where it was. See docs/training.md.
+    """
+    from wildbox.training.config import parse_config
+    from wildbox.training.devices import is_first_process
+    from wildbox.training.prediction import PredictConfig, images_to_predict, predict_images
 
-    names = {"softmax": SOFTMAX, "concurrent": CONCURRENT, "own": OWN}
-    if scores not in names:
-        raise ConfigError(f"--scores {scores}: expected one of {', '.join(names)}")
-    saved = load_checkpoint(checkpoint)
-    table = images_of(images, saved.vocabulary, relative=saved.relative)
-    model = restore_model(saved).to(pick_device(device))
-    loader = DataLoader(DetectionDataset(table, images, objects=None), batch_size=8, collate_fn=collate)
-    rule = scoring_rule(names[scores], saved.rates, model.roi_heads.rule.scores)
+    settings = {"scores": scores or ["own"], "image_sizes": size or [], "flip": flip, "shard_size": shard}
+    settings |= {"batch_size": batch, "workers": workers, "max_corrupt_share": max_corrupt_share}
+    settings |= {"precision": precision, "device": device, "processes": processes}
+    config = parse_config(settings, PredictConfig, source="predict")
+    table = images_to_predict(checkpoint, images, listed=of)
     with progress() as show:
-        total = len(table.image_ids)
-        found = run_model(
-            model, loader, table, scorings={"it": rule}, progress=lambda d: show("predict", d, total)
-        )["it"]
-    write_detections(found, out)
-    console.print(f"{len(found):,} detections on {total:,} images in {out}")
+        written = predict_images(
+            checkpoint, table, images, out, config, progress=lambda d, a: show("predict", d, a)
+        )
+    if is_first_process():
+        console.print(f"{len(table.image_ids):,} images: {', '.join(map(str, written.values()))}")

@@ -106,6 +106,17 @@ class DrawBatches(Sampler[list[Draw]]):
         return [list(zip(images[rows].tolist(), numbers[rows].tolist(), strict=True)) for rows in mine]
 
 
+def in_order(images: int, batch_size: int) -> list[range]:
+    """All indices, ascending, in batches; the last may be smaller.
+
+    >>> in_order(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}, expected at least 1")
+    return [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
+
+
 def image_aspects(annotations: Annotations, folder: str | Path) -> NDArray[np.float64]:
     """(B,) width / height of the images.
 

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -52,9 +52,12 @@ def load_image(path: str | Path) -> Tensor:
         if pixels is None:
             with Image.open(io.BytesIO(content)) as image:
                 pixels = np.array(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise InputError("the image does not open: no such file", path=path) from error
+    except UnidentifiedImageError as error:
+        raise InputError("the image does not open: damaged, or no picture", path=path) from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no such file" if not Path(path).exists() else f"{error}, expected a picture"
-        raise InputError(f"the image does not open: {reason}", path=path) from error
+        raise InputError(f"the image does not open: {error}", path=path) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -186,11 +189,13 @@ class DetectionDataset(Dataset[Sample]):
         return {"boxes": boxes, "labels": labels, "multi_hot": multi_hot} | ignored
 
 
-def check_files(annotations: Annotations, folder: str | Path) -> None:
-    """See that every image has its file, without opening any; images without boxes count too.
+def check_files(annotations: Annotations, folder: str | Path, *, max_absent_share: float = 0.0) -> None:
+    """See that the images have their files, without opening any; images without boxes count too.
 
+    Args:
+        max_absent_share: of the images, that may have none.
     Raises:
-        InputError: the folder is absent, or files are; it says how many, and names the first ones.
+        InputError: the folder is absent, or more files are; it says how many, and names the first ones.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -199,7 +204,7 @@ def check_files(annotations: Annotations, folder: str | Path) -> None:
     folders = {path.parent for path in paths}
     present = {place: set(os.listdir(place)) for place in folders if place.is_dir()}
     absent = [path for path in paths if path.name not in present.get(path.parent, ())]
-    if absent:
+    if len(absent) > max_absent_share * len(paths):
         names = ", ".join(str(path.relative_to(folder)) for path in absent[:3])
         more = ", ..." if len(absent) > 3 else ""
         raise InputError(

@@ -49,6 +49,15 @@ class Settings(TypedDict, total=False):
     detections_per_image: int
 
 
+class PyramidSettings(Settings, total=False):
+    """And those on a pyramid; the defaults are those of `faster_rcnn`."""
+
+    anchor_scale: float
+    """Side of a level's anchors, in cells of the level."""
+    head_features: int
+    """Width of the second stage's two layers."""
+
+
 class SmallBackbone(nn.Sequential):
     """Six convolutions to stride 8, for small images on a CPU: (B, 3, H, W) -> (B, 128, H/8, W/8)."""
 
@@ -113,42 +122,29 @@ def faster_rcnn(
     >>> model.roi_heads.box_predictor.deltas.out_features
     12
     """
-    parts = {"head_features": head_features, "classes": classes, "rule": rule}
-    return _on_pyramid(backbone, anchor_scale, {**parts, **settings})
+    levels = pyramid(backbone) if isinstance(backbone, str) else backbone
+    sizes = tuple((round(anchor_scale * stride),) for stride in levels.strides)
+    anchors = AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
+    pooled = [str(level) for level in range(len(sizes) - 1)]  # not the coarsest, which is for proposals
+    pool = MultiScaleRoIAlign(pooled, output_size=7, sampling_ratio=2)
+    return assemble(
+        levels, anchors, pool, head_features=head_features, classes=classes, rule=rule, **settings
+    )
 
 
 def cascade_rcnn(
-    backbone: Pyramid | str = "resnet50",
-    *,
-    classes: int,
-    rule: Rule,
-    anchor_scale: float = 8,
-    head_features: int = 1024,
-    **settings: Unpack[Settings],
+    backbone: Pyramid | str = "resnet50", *, classes: int, rule: Rule, **settings: Unpack[PyramidSettings]
 ) -> Detector:
     """Cascade R-CNN: three stages at IoU 0.5, 0.6 and 0.7, the rule in each (`wildbox.detectors.cascade_rcnn`).
 
     Args:
-        backbone, classes, rule, others: as in `faster_rcnn`; boxes are those of all classes.
+        backbone, classes, rule, settings: as in `faster_rcnn`; boxes are those of all classes.
 
     >>> from wildbox.classification import Softmax
     >>> len(cascade_rcnn("resnet18", classes=3, rule=Softmax()).roi_heads.stages)
     3
     """
-    settings["cascade"] = True
-    parts = {"head_features": head_features, "classes": classes, "rule": rule}
-    return _on_pyramid(backbone, anchor_scale, {**parts, **settings})
-
-
-def _on_pyramid(backbone: Pyramid | str, anchor_scale: float, settings: dict[str, Any]) -> Detector:
-    levels = pyramid(backbone) if isinstance(backbone, str) else backbone
-    sizes = tuple((round(anchor_scale * stride),) for stride in levels.strides)
-    anchors = AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
-    names = [
-        str(level) for level in range(len(levels.strides) - 1)
-    ]  # not the coarsest, which is for proposals
-    pool = MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2)
-    return assemble(levels, anchors, pool, **settings)
+    return faster_rcnn(backbone, classes=classes, rule=rule, **(settings | {"cascade": True}))
 
 
 def assemble(

@@ -80,6 +80,7 @@ def predict(
     *,
     scorings: Mapping[str, Scoring],
     shown: Sequence[View] = (View(),),
+    first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Detections]:
     """Detections of every image by every scoring rule; the network runs once a view.
@@ -89,8 +90,10 @@ def predict(
 
     Args:
         model: put into eval mode, its device is used.
-        batches: of a loader over a `DetectionDataset` of `images`; the target's `image` says which it is.
-        images: whose ids, unit of coordinates and vocabulary the detections take.
+        batches: of a loader over a `DetectionDataset`; the target's `image` says which it is.
+        images: of that dataset, or consecutive ones of them; the detections take their ids, unit of coordinates and
+            vocabulary.
+        first: index in the dataset of the first of `images`.
         scorings: name -> function logits (P, K) -> scores (P, K).
         shown: test-time augmentation, see `views`.
         progress: called with the number of images done.
@@ -106,7 +109,7 @@ def predict(
         for found, target in zip(proposed, targets, strict=True):
             if len(target.get("corrupt", ())):
                 continue
-            index = int(target["image"])
+            index = int(target["image"]) - first
             size = torch.from_numpy(images.sizes[index].copy())
             boxes = torch.cat([view.boxes for view in found])
             for name, scoring in scorings.items():

@@ -8,12 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from wildbox.annotations import Annotations
+from wildbox.detectors.batches import in_order
 from wildbox.detectors.dataset import DetectionDataset, Draw, Sample, collate, load_image
 from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
 
@@ -26,7 +28,7 @@ class BatchLoader:
     What is loaded does not depend on `workers`, nor is torch's generator drawn from.
 
     Args:
-        batches: lists of draws, such as `DrawBatches`.
+        batches: lists of draws, such as `DrawBatches`, or of indices of images.
         workers: processes that load images; 0 loads here.
         pin_memory: put images where a GPU fetches them faster.
         max_corrupt_share: of the B images, that may fail to open before an error ends it; each is told once
@@ -40,7 +42,7 @@ class BatchLoader:
     def __init__(
         self,
         dataset: DetectionDataset,
-        batches: Iterable[list[Draw]],
+        batches: Iterable[Sequence[int | Draw]],
         *,
         workers: int = 0,
         pin_memory: bool = False,
@@ -57,7 +59,7 @@ class BatchLoader:
             dataset.in_hand = torch.full((workers,), -1).share_memory_()
         self._loader: DataLoader[Sample] = DataLoader(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=batches,  # type: ignore[arg-type]  # any sequences will do
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -112,26 +114,30 @@ class BatchLoader:
             ) from error
 
 
-@contextmanager
-def memory_explained(images: Sequence[Tensor], **settings: Any) -> Iterator[None]:
-    """Say what was computed when a GPU's memory did not suffice.
+def images_in_order(
+    images: Annotations,
+    folder: str | Path,
+    *,
+    batch_size: int,
+    chosen: Sequence[range] | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+    max_corrupt_share: float = 0.0,
+) -> BatchLoader:
+    """Batches to predict: images as they are, as bytes, in their order.
 
     Args:
-        images: of the batch, (3, H, W) each.
-        settings: what else decides on memory, to be named, such as `image_size`.
-    Raises:
-        ConfigError: in place of torch's error.
-
-    >>> with memory_explained([torch.zeros(3, 4, 4)], image_size=800):
-    ...     pass
+        chosen: indices of the images to take, in ranges that share no batch; None is all.
+        others: as in `BatchLoader`.
     """
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        height, width = (max((image.shape[axis] for image in images), default=0) for axis in (1, 2))
-        named = "".join(f", {name} {value}" for name, value in settings.items())
-        first = str(error).split(". ", 1)[0]
-        raise ConfigError(
-            f"the GPU's memory does not suffice for a batch of {len(images)} images of up to {width} x {height} "
-            f"pixels{named}; make the batch or the image size smaller, or accumulate gradients ({first})"
-        ) from error
+    dataset = DetectionDataset(
+        images, folder, objects=None, replace_corrupt=max_corrupt_share > 0, as_bytes=True
+    )
+    ranges = [range(len(dataset))] if chosen is None else chosen
+    return BatchLoader(
+        dataset,
+        [rows[batch.start : batch.stop] for rows in ranges for batch in in_order(len(rows), batch_size)],
+        workers=workers,
+        pin_memory=pin_memory,
+        max_corrupt_share=max_corrupt_share,
+    )

@@ -29,12 +29,12 @@ def read_content(path: str | Path) -> dict[str, Any]:
 
 
 def state_of(content: dict[str, Any], *, path: str | Path) -> dict[str, Tensor]:
-    """The state dict that `content` is, or that stands in it under "model" or "state_dict".
+    """The state dict that `content` is, or that stands in it under "average", "model" or "state_dict".
 
     Raises:
         InputError: something else than tensors.
     """
-    for key in ("model", "state_dict"):
+    for key in ("average", "model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
     if not all(isinstance(value, Tensor) for value in content.values()):

@@ -36,7 +36,8 @@ def read_coco(path: str | Path) -> Annotations:
     """Boxes of a COCO or LVIS file, in pixels.
 
     Ids of images and classes are the file's, as text; classes and images stand in the file's order. `iscrowd`
-    becomes `is_group_of`; `file_name` is kept where every image has one. Of LVIS, `neg_category_ids` become
+    becomes `is_group_of`; `file_name` is kept where every image has one (LVIS v1 has none: the end of `coco_url`,
+    such as "train2017/000000000009.jpg", stands for it). Of LVIS, `neg_category_ids` become
     negative image labels, `not_exhaustive_category_ids` positive ones that are not exhaustive (and
     `pos_category_ids`, which `write_coco` adds to the format, positive ones that are), and `frequency` the groups of
     the vocabulary where every category has one.
@@ -82,7 +83,7 @@ def _table(content: Entry, *, path: str | Path) -> Annotations:
         path=path,
         stacklevel=4,
     )
-    file_names = [entry.get("file_name") for entry in images]
+    file_names = [_file_name(entry) for entry in images]
     return Annotations(
         Vocabulary(tuple(map(str, category)), names, tuple(map(str, groups)) if None not in groups else ()),
         tuple(map(str, image)),
@@ -92,8 +93,15 @@ def _table(content: Entry, *, path: str | Path) -> Annotations:
         is_group_of=columns[:, 2] == 1,
         sizes=sizes,
         image_labels=_image_labels(images, category),
-        file_names=tuple(map(str, file_names)) if None not in file_names else (),
+        file_names=tuple(name or "" for name in file_names) if None not in file_names else (),
     )
+
+
+def _file_name(entry: Entry) -> str | None:
+    name, url = entry.get("file_name"), entry.get("coco_url")
+    if name is None and url is not None:
+        return "/".join(str(url).split("/")[-2:])
+    return None if name is None else str(name)
 
 
 def _entries(content: Entry, key: str, *, may_be_empty: bool = False) -> list[Entry]:

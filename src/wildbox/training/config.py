@@ -84,8 +84,15 @@ class DataConfig(Settings):
     """train learns boxes around groups like others; ignore does without them, and what lies in them by half or
     more is no background either."""
     max_corrupt_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of the training images, that may fail to open: they are told and others taken instead. 0: the first ends it."""
+    """Of the images, that may fail to open: they are told, and in training others taken instead, in evaluation nothing
+    is found on them. 0: the first ends it."""
     augment: AugmentConfig = AugmentConfig()
+
+    def refuse_training_settings(self, table: str) -> None:
+        """`ValueError` where something is set that only training heeds; `table` is what the settings call this."""
+        for key in ("group_of", "augment"):
+            if getattr(self, key) != DataConfig.model_fields[key].default:
+                raise ValueError(f"{table}.{key} is set but only training heeds it")
 
 
 class ModelConfig(Settings):
@@ -150,6 +157,9 @@ class SamplingConfig(Settings):
     """lambda of soft-balance; 1 is class-aware sampling."""
     hybrid_start: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the steps that run non-balanced before; 0 balances from the start, 1 never does."""
+    aspect_batches: bool = False
+    """Images of like width to height share a batch, which saves padding where wide and tall ones occur: draws
+    change places within 16 batches of each process. Headers of all files are read where the boxes are relative."""
 
 
 class ScheduleConfig(Settings):
@@ -255,6 +265,8 @@ class RunConfig(Settings):
     def _no_contradiction(self) -> Self:
         if self.validation is None and self.evaluation != EvaluationConfig():
             raise ValueError("evaluation is set but there is no validation set; add a table [validation]")
+        if self.validation is not None:
+            self.validation.refuse_training_settings("validation")
         if self.validation is not None and self.evaluation.protocol in ("coco", "lvis"):
             if self.validation.format != "coco":
                 raise ValueError(

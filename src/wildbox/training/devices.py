@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -54,18 +56,33 @@ def launch(config: RunConfig) -> Fabric:
         ConfigError: other processes than the settings say, more than there are GPUs, or images of a step that
             cannot be shared evenly among them.
     """
-    device = pick_device(config.device)
-    processes, machines = _layout(config)
-    world = processes * machines
-    schedule = config.schedule
+    processes, machines = _layout(config.processes, config.machines)
+    world, schedule = processes * machines, config.schedule
     if schedule.batch_size % (world * schedule.accumulate):
         raise ConfigError(
             f"schedule.batch_size {schedule.batch_size} is no multiple of {world} processes times "
             f"schedule.accumulate {schedule.accumulate}"
         )
+    return start_processes(
+        config.device, processes=config.processes, machines=config.machines, precision=schedule.precision
+    )
+
+
+def start_processes(
+    name: str, *, processes: int = 1, machines: int = 1, precision: Literal["32", "bf16-mixed"] = "32"
+) -> Fabric:
+    """As `launch`, of any work.
+
+    Args:
+        name: of the device, see `pick_device`.
+        processes, machines: on each machine, and of those; 1 and 1 where torchrun starts them.
+    """
+    device = pick_device(name)
+    processes, machines = _layout(processes, machines)
     # looking for unused parameters costs little on a CPU, and keeps DDP from rearranging its buckets after the
     # first step: a resumed run would add the gradients of three or more processes in another order than before
-    strategy = DDPStrategy(find_unused_parameters=device.type == "cpu") if world > 1 else "auto"
+    several = processes * machines > 1
+    strategy = DDPStrategy(find_unused_parameters=device.type == "cpu") if several else "auto"
     if "LOCAL_RANK" not in os.environ:
         os.environ[STARTED_BY] = str(os.getpid())
     try:
@@ -74,7 +91,7 @@ def launch(config: RunConfig) -> Fabric:
             devices=processes if device.index is None else [device.index],
             num_nodes=machines,
             strategy=strategy,
-            plugins=None if schedule.precision == "32" else Autocast(schedule.precision, device.type),
+            plugins=None if precision == "32" else Autocast(precision, device.type),
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:  # Fabric's own complaints about the machine or the cluster
@@ -82,6 +99,23 @@ def launch(config: RunConfig) -> Fabric:
     if os.environ.get(STARTED_BY) == str(os.getppid()):
         threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     return fabric
+
+
+@contextmanager
+def first_process_first(fabric: Fabric) -> Iterator[None]:
+    """The block runs in the first process, then in the others; where it fails there, they end without a word."""
+    if fabric.is_global_zero:
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            fabric.broadcast(done)
+    elif fabric.broadcast(False):
+        yield
+    else:
+        raise SystemExit(2)  # the first one tells why
+    fabric.barrier()
 
 
 def is_first_process() -> bool:
@@ -93,14 +127,14 @@ def is_first_process() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def _layout(config: RunConfig) -> tuple[int, int]:
+def _layout(processes: int, machines: int) -> tuple[int, int]:
     """Processes a machine and machines: torchrun's where it started us, else those of the settings."""
     if not torch.distributed.is_torchelastic_launched():
-        return config.processes, config.machines
+        return processes, machines
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    if config.processes * config.machines not in (1, world):
+    if processes * machines not in (1, world):
         raise ConfigError(
-            f"torchrun started {world} processes but the settings ask for {config.processes} on {config.machines} "
+            f"torchrun started {world} processes but the settings ask for {processes} on {machines} "
             "machines; leave processes and machines out"
         )
     return local, world // local

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,13 +25,18 @@ from wildbox.detectors.backbones import pyramid
 from wildbox.detectors.dataset import DetectionDataset
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.faster_rcnn import Settings, cascade_rcnn, faster_rcnn, small_faster_rcnn
+from wildbox.detectors.roi_heads import Scoring
 from wildbox.detectors.suppression import HardNMS, SoftNMS, Suppression
 from wildbox.detectors.weights import load_weights
-from wildbox.errors import InputWarning
-from wildbox.labels.objects import ObjectLabels
+from wildbox.errors import ConfigError, InputWarning
+from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
 from wildbox.training.checkpoint import Checkpoint
-from wildbox.training.config import DataConfig, ModelConfig, RuleName, RunConfig
+from wildbox.training.config import ModelConfig, RuleName, RunConfig
 from wildbox.vocabulary import Vocabulary
+
+ScoringName = Literal["own", "softmax", "concurrent"]
+SOFTMAX_FAMILY = ("softmax", "softmax-multihot", "concurrent-softmax")
+"""Rules whose logits softmax and concurrent softmax both score."""
 
 
 def build_rule(name: RuleName, rates: Tensor, *, frequencies: Tensor | None = None) -> Rule:
@@ -114,6 +120,23 @@ def build_model(
     return model
 
 
+def build_scoring(name: ScoringName, checkpoint: Checkpoint, model: Detector) -> Scoring:
+    """The scores of a rule's name; `own` is the rule that the model was trained with.
+
+    Args:
+        model: restored from the checkpoint.
+    Raises:
+        ConfigError: logits that were not trained by a softmax cannot be scored by one.
+    """
+    if name == "own":
+        own: Scoring = model.roi_heads.rule.scores
+        return own
+    rule = RunConfig.model_validate(checkpoint.config).model.rule
+    if rule not in SOFTMAX_FAMILY:
+        raise ConfigError(f"scores {name!r}: the model was trained with {rule}, whose own scores alone fit")
+    return Softmax().scores if name == "softmax" else ConcurrentSoftmax(checkpoint.rates).scores
+
+
 def restore_model(checkpoint: Checkpoint) -> Detector:
     """The trained detector of a checkpoint, in eval mode on the CPU."""
     config = RunConfig.model_validate(checkpoint.config)
@@ -124,29 +147,32 @@ def restore_model(checkpoint: Checkpoint) -> Detector:
     return model
 
 
-def build_dataset(
-    config: DataConfig,
-    annotations: Annotations,
-    folder: str | Path,
-    *,
-    objects: ObjectLabels | None,
-    seed: int = 0,
-    as_bytes: bool = False,
-) -> DetectionDataset:
-    """The training images of the settings, changed at random as they say.
+def build_dataset(config: RunConfig, truth: Annotations, folder: str | Path) -> DetectionDataset:
+    """The training images of the settings, changed at random as they say, as bytes.
 
     Args:
-        annotations, folder, objects, as_bytes: as in `DetectionDataset`.
-        seed: of the changes.
+        truth: expanded.
+        folder: of the images.
     """
-    change = Augmentation(**config.augment.model_dump())
+    data = config.data
+    change = Augmentation(**data.augment.model_dump())
     return DetectionDataset(
-        annotations,
+        truth,
         folder,
-        objects=objects,
-        group_of=config.group_of,
+        objects=_objects(config, truth),
+        group_of=data.group_of,
         augmentation=None if change == Augmentation() else change,
-        seed=seed,
-        replace_corrupt=config.max_corrupt_share > 0,
-        as_bytes=as_bytes,
+        seed=config.seed,
+        replace_corrupt=data.max_corrupt_share > 0,
+        as_bytes=True,
     )
+
+
+def _objects(config: RunConfig, truth: Annotations) -> ObjectLabels | None:
+    """None: the rule learns the label of each box alone. A group that is ignored lends its label to no object."""
+    if config.model.rule == "softmax":
+        return None
+    if config.data.group_of == "train":
+        return object_labels(truth)
+    pairs = same_object_pairs(truth)
+    return object_labels(truth, pairs=pairs[~truth.is_group_of[pairs].any(axis=1)])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -12,18 +10,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from wildbox.errors import WildboxError
+from wildbox.detectors.dataset import check_files
 from wildbox.evaluation import EvaluationResult
 from wildbox.training.checkpoint_folder import CheckpointFolder
 from wildbox.training.config import RunConfig, write_config
-from wildbox.training.devices import launch, pick_device
+from wildbox.training.devices import first_process_first, launch
+from wildbox.training.full_disk import full_disk_told
 from wildbox.training.log import RunLog
 from wildbox.training.source import Source, load_source, with_vocabulary_of
 from wildbox.training.stopping import Stopped
 from wildbox.training.trainer import Trainer
 from wildbox.training.validation import Validation
-
-__all__ = ["Progress", "Stopped", "pick_device", "train"]
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called with steps done, all steps, and `loss`, `images_per_second`, `data_wait` (a share), `eta` (seconds)."""
@@ -56,12 +53,14 @@ def train(
         WildboxError: no space left, a loss that is not finite. The checkpoints are kept.
     """
     out = Path(out)
-    with _full_disk_told(out):
+    advice = "resume (and lower schedule.keep_checkpoints): the checkpoints written before are whole"
+    with full_disk_told(out, advice=advice):
         out.mkdir(parents=True, exist_ok=True)
         fabric = launch(config)
         torch.set_num_threads(config.threads)
-        with fabric.rank_zero_first(local=False):  # the first cuts tiles, the others find them
+        with first_process_first(fabric):  # it cuts tiles, the others find them
             source = source or load_source(config.data, tiles=out / "tiles")
+            check_files(source.annotations, source.folder, max_absent_share=config.data.max_corrupt_share)
             validation = _validation(config, source, out, fabric)
         trainer = Trainer(config, source, fabric)
         folder = CheckpointFolder(out, keep=config.schedule.keep_checkpoints)
@@ -76,6 +75,7 @@ def _validation(config: RunConfig, training: Source, out: Path, fabric: Fabric) 
     if config.validation is None:
         return None
     source = with_vocabulary_of(load_source(config.validation, tiles=out / "tiles-validation"), training)
+    check_files(source.annotations, source.folder, max_absent_share=config.validation.max_corrupt_share)
     return Validation(source, out, config, fabric)
 
 
@@ -84,7 +84,7 @@ def _begin(
 ) -> None:
     """Restore the newest checkpoint in all processes, or remove what an earlier run left."""
     fabric = trainer.fabric
-    with fabric.rank_zero_first(local=False):
+    with first_process_first(fabric):
         if resume:
             saved = folder.load()
             if saved is not None:
@@ -196,16 +196,3 @@ def _numbers(results: Mapping[str, EvaluationResult]) -> dict[str, float]:
         for name, result in results.items()
         for number, value in {"mean_ap": result.mean_ap, **result.summary}.items()
     }
-
-
-@contextmanager
-def _full_disk_told(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise WildboxError(
-            f"{error.filename or out}: {error.strerror}; make room or lower schedule.keep_checkpoints, then resume: "
-            "the checkpoints written before are whole"
-        ) from error

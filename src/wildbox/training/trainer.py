@@ -6,26 +6,28 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from wildbox.annotations import Annotations
-from wildbox.detectors.dataset import DetectionDataset
-from wildbox.errors import ConfigError, InputWarning, WildboxError
+from wildbox.detectors.loading import Batch
+from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
 from wildbox.labels.concurrency import concurrent_rates, count_concurrency
 from wildbox.labels.counts import count_classes
-from wildbox.labels.objects import object_labels
-from wildbox.training.batches import Batch, seed_of, training_batches
+from wildbox.training.batches import training_batches
 from wildbox.training.checkpoint import Checkpoint
-from wildbox.training.config import ModelConfig, RunConfig
-from wildbox.training.model import build_model
+from wildbox.training.config import DataConfig, ModelConfig, RunConfig
+from wildbox.training.model import build_dataset, build_model
 from wildbox.training.optimization import averaged_weights, build_optimizer, freeze, learning_rate_share
 from wildbox.training.pace import Pace
 from wildbox.training.source import Source
 
 WITHOUT_INFLUENCE = {"schedule.checkpoint_every", "schedule.keep_checkpoints", "schedule.workers"}
 """Settings that may differ when a run is resumed."""
+OF_THE_DATA = ("tile_size", "tile_overlap", "group_of", "augment")
+"""Settings of the data that the weights depend on; its files may lie elsewhere."""
 IN_THE_LAST_DIGITS = {
     *("schedule.accumulate", "schedule.precision", "schedule.channels_last", "schedule.compile"),
     "threads",
@@ -44,6 +46,18 @@ def training_rates(expanded: Annotations, source: Source, config: ModelConfig) -
     return torch.from_numpy(rates.with_background()).float()
 
 
+def learned_boxes(expanded: Annotations, config: DataConfig) -> Annotations:
+    """The boxes that are trained on: all, or those that are no groups.
+
+    Raises:
+        InputError: there is none.
+    """
+    learned = expanded if config.group_of == "train" else expanded.keep(~expanded.is_group_of)
+    if not len(learned):
+        raise InputError("no box to learn from on any image that is left", path=config.boxes)
+    return learned
+
+
 class Trainer:
     """A run in one of its processes.
 
@@ -55,15 +69,17 @@ class Trainer:
     def __init__(self, config: RunConfig, source: Source, fabric: Fabric) -> None:
         self.config, self.fabric = config, fabric
         self.truth, self.relative = source.expanded, source.relative
-        self.rates = training_rates(self.truth, source, config.model)
+        self.learned = learned_boxes(self.truth, config.data)
+        self.rates = training_rates(self.learned, source, config.model)
         schedule = config.schedule
         torch.manual_seed(config.seed)
-        images = count_classes(self.truth).images / max(len(self.truth.image_ids), 1)
+        images = count_classes(self.learned).images / len(self.learned.image_ids)
         self.model = build_model(
             config.model,
             classes=len(self.truth.vocabulary),
             rates=self.rates,
             frequencies=torch.from_numpy(images),
+            vocabulary=self.truth.vocabulary,
         )
         self._frozen_norms = freeze(self.model, schedule.freeze)
         self.model.to(fabric.device)
@@ -74,11 +90,10 @@ class Trainer:
             self.model.backbone.compile()
         self.network, self.optimizer = fabric.setup(self.model, build_optimizer(self.model, schedule))
         if fabric.global_rank > 0:  # the weights are the same everywhere, what is drawn from here on is not
-            torch.manual_seed(seed_of(config.seed, fabric.global_rank))
+            torch.manual_seed(_seed_of(config.seed, fabric.global_rank))
         self.step = 0
         self.pace = Pace(images=schedule.batch_size)
-        objects = None if config.model.rule == "softmax" else object_labels(self.truth)
-        self.dataset = DetectionDataset(self.truth, source.folder, objects=objects)
+        self.dataset = build_dataset(config, self.truth, source.folder)
         self._batches: Iterator[Batch] | None = None
 
     def train_step(self) -> dict[str, Tensor | float]:
@@ -137,7 +152,7 @@ class Trainer:
             self.training_mode()
             self._batches = training_batches(
                 self.dataset,
-                self.truth,
+                self.learned,
                 self.config,
                 step=self.step,
                 rank=self.fabric.global_rank,
@@ -219,7 +234,7 @@ class Trainer:
         if rank < len(saved.random_states):
             _set_random_state(saved.random_states[rank], self.fabric.device)
         else:
-            torch.manual_seed(seed_of(self.config.seed, rank, self.step))
+            torch.manual_seed(_seed_of(self.config.seed, rank, self.step))
 
     def _check_same_data(self, saved: Checkpoint) -> None:
         if saved.vocabulary != self.truth.vocabulary:
@@ -255,10 +270,11 @@ class Trainer:
 
 
 def _of_influence(config: RunConfig) -> list[tuple[str, object]]:
-    """Name and value of every setting that the weights depend on, but for the data."""
+    """Name and value of every setting that the weights depend on, but for the data's files."""
     values = config.model_dump(mode="json")
     nested = [(f"{table}.{key}", value) for table in ("model", "sampling", "schedule")
               for key, value in values[table].items()]  # fmt: skip
+    nested += [(f"data.{key}", values["data"][key]) for key in OF_THE_DATA]
     alone = [(key, values[key]) for key in ("seed", "threads")]
     return [(key, value) for key, value in nested + alone if key not in WITHOUT_INFLUENCE]
 
@@ -268,6 +284,11 @@ def _share_buffers(model: torch.nn.Module, fabric: Fabric) -> None:
     if fabric.world_size > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
+
+
+def _seed_of(seed: int, *parts: int) -> int:
+    """A seed of its own for a part of a run, in [0, 2^64)."""
+    return int(np.random.SeedSequence((seed, *parts)).generate_state(1, np.uint64)[0])
 
 
 def _least_factor(number: int) -> int:

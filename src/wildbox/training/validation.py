@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from wildbox.detections import Detections
-from wildbox.detectors.dataset import DetectionDataset, Sample, collate
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict
+from wildbox.detectors.loading import images_in_order
 from wildbox.errors import ConfigError
 from wildbox.evaluation import CocoTruth, EvaluationResult, evaluate, protocol_named, read_coco_truth
 from wildbox.evaluation.streaming import StreamingEvaluator
@@ -40,11 +38,12 @@ class Validation:
     def __init__(self, source: Source, folder: Path, config: RunConfig, fabric: Fabric) -> None:
         self.source, self.folder = source, folder / "evaluations"
         self.settings, self.fabric = config.evaluation, fabric
+        assert config.validation is not None
+        self._workers, self._corrupt_share = config.schedule.workers, config.validation.max_corrupt_share
         images = len(source.annotations.image_ids)
         self._mine = source.annotations.select(range(fabric.global_rank, images, fabric.world_size))
         self._coco: CocoTruth | None = None
         if self.settings.protocol in ("coco", "lvis") and fabric.is_global_zero:
-            assert config.validation is not None
             self._coco = read_coco_truth(config.validation.boxes)
             if self._coco.vocabulary.ids != source.annotations.vocabulary.ids:
                 raise ConfigError(
@@ -90,11 +89,12 @@ class Validation:
 
     def _predict(self, model: Detector, alive: Callable[[], None]) -> Detections:
         """On the images of this process."""
-        loader: DataLoader[Sample] = DataLoader(
-            DetectionDataset(self._mine, self.source.folder, objects=None),
+        loader = images_in_order(
+            self._mine,
+            self.source.folder,
             batch_size=self.settings.batch_size,
-            collate_fn=collate,
-            generator=torch.Generator(),  # the loader must not draw from the stream that training uses
+            workers=self._workers,
+            max_corrupt_share=self._corrupt_share,
         )
         scorings = {"own": model.roi_heads.rule.scores}
         return predict(model, loader, self._mine, scorings=scorings, progress=lambda _: alive())["own"]
