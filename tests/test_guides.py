@@ -74,7 +74,8 @@ def test_classification(folder: Path) -> None:
     assert len(code) == 4
     for piece in code:
         exec(compile(piece, "classification.md", "exec"), names)
-    assert names["scores"].tolist() == [[0.25] * 4] * 2
+    third, quarter = pytest.approx(1 / 3), pytest.approx(1 / 4)
+    assert names["scores"].tolist() == [[third, quarter, third, quarter]] * 2
     assert names["loss"] == pytest.approx((2 * math.log(3) + math.log(2)) / 2)
     assert names["rates"][:3, :3].tolist() == [[0, 0, 0.5], [0, 0, 0], [1, 0, 0]]
     assert names["sharp"][:3, :3].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
