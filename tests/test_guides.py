@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import runpy
 import shlex
@@ -17,8 +18,9 @@ from adapters.stand_ins import BBoxHead, Boxes, FastRCNNOutputLayers, Instances
 from torch import nn
 from typer.testing import CliRunner
 
-from wildbox import Annotations, Vocabulary, write_coco
+from wildbox import Annotations, Vocabulary, audit, read_coco, write_coco
 from wildbox.cli.app import app
+from wildbox.labels.files import write_audit
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -58,6 +60,25 @@ def test_sampling(folder: Path) -> None:
         exec(compile(piece, "sampling.md", "exec"), names)
     assert len([image for batch in names["loader"] for image in batch]) == 6
     assert len(list(names["sampler"])) == 6
+
+
+def test_classification(folder: Path) -> None:
+    write_audit(audit(read_coco("instances.json")), folder / "audit")
+    names: dict[str, Any] = {
+        "logits": torch.zeros(2, 4),
+        "targets": [[0, 2], [3]],
+        "rates": torch.zeros(4, 4),
+        "verified_absent": torch.tensor([[False, True, False, True], [True, False, False, False]]),
+    }
+    code = pieces("classification.md")
+    assert len(code) == 4
+    for piece in code:
+        exec(compile(piece, "classification.md", "exec"), names)
+    third, quarter = pytest.approx(1 / 3), pytest.approx(1 / 4)
+    assert names["scores"].tolist() == [[third, quarter, third, quarter]] * 2
+    assert names["loss"] == pytest.approx((2 * math.log(3) + math.log(2)) / 2)
+    assert names["rates"][:3, :3].tolist() == [[0, 0, 0.5], [0, 0, 0], [1, 0, 0]]
+    assert names["sharp"][:3, :3].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
 
 
 def test_adapters(folder: Path) -> None:
@@ -162,7 +183,7 @@ def test_errors_that_the_guide_explains_exist() -> None:
         assert any(message in source for source in joined), message
 
 
-@pytest.mark.parametrize("guide", ["sampling.md", "adapters.md", "training.md"])
+@pytest.mark.parametrize("guide", ["classification.md", "sampling.md", "adapters.md", "training.md"])
 def test_commands_and_files_of_a_guide_exist(guide: str) -> None:
     text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8").replace("\\\n", " ")
     for line in re.findall(r"^    (wildbox .*)$", text, flags=re.MULTILINE):

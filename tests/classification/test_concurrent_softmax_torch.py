@@ -17,6 +17,7 @@ from classification.problems import problem
 from torch import Tensor, nn
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
+from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.errors import InputError
 
 CASE = problem(0, proposals=12, columns=9)
@@ -124,17 +125,44 @@ def test_memory_is_the_gradient() -> None:
     assert max(saved) == max(Z.numel(), R.numel())
 
 
+@pytest.mark.parametrize("team", ["whole", "too small", "none"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_do_not_change_the_result(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_do_not_change_the_result(threads: int, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [concurrent_softmax_loss(Z, Y, R, reduction="none"), concurrent_softmax_scores(Z, R)]
-    monkeypatch.setattr("wildbox.classification.concurrent_softmax_cpu.WORK", 1)
+    whole = cpu.TEAM
+    numbers = set()
+
+    def watched(run: Callable[[int], None], asked: int) -> None:
+        def noted(part: int) -> None:
+            numbers.add(part)
+            run(part)
+
+        assert whole is not None
+        whole(noted, asked if team == "whole" else 2)
+
+    monkeypatch.setattr(cpu, "TEAM", None if team == "none" else watched)
+    monkeypatch.setattr(cpu, "WORK", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert torch.equal(concurrent_softmax_loss(Z, Y, R, reduction="none"), expected[0])
     assert torch.equal(concurrent_softmax_scores(Z, R), expected[1])
+    if team == "whole" and threads > 1 and sys.platform == "linux":
+        assert numbers == {0, 1, 2}
     logits = Z.clone()
     logits[11, 0] = torch.nan
     with pytest.raises(InputError, match="row 11"):
         concurrent_softmax_loss(logits, Y, R)
+
+
+def test_an_error_in_another_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(first: int, last: int) -> int:
+        if first > 0:
+            raise MemoryError("no room")
+        return -1
+
+    monkeypatch.setattr(cpu, "WORK", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(MemoryError, match="no room"):
+        cpu._in_threads(4, 4, fails)
 
 
 class Scored(nn.Module):

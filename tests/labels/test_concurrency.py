@@ -172,6 +172,14 @@ def test_background_concurs_with_nothing_and_sharpening_keeps_zeros() -> None:
     assert not padded[:, -1].any()
     assert (rates.sharpened(0).values == (rates.values > 0)).all()
     assert np.allclose(rates.sharpened(2).values, rates.values**2)
+    assert (rates.sharpened(1).values == rates.values).all()
+    assert rates.sharpened(0.5).matched is rates.matched
+
+
+@pytest.mark.parametrize("gamma", [-0.1, float("nan")])
+def test_sharpening_is_by_a_power_of_at_least_0(gamma: float) -> None:
+    with pytest.raises(ConfigError, match=f"gamma is {gamma}, expected 0 or more"):
+        rates_of(0).sharpened(gamma)
 
 
 def test_rates_survive_their_file(tmp_path: Path) -> None:

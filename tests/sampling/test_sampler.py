@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from itertools import islice
 from typing import Any
 
@@ -153,6 +154,21 @@ def test_depends_on_the_seed_and_on_no_global_state() -> None:
     assert np.random.get_state()[1].tolist() == state[1]  # type: ignore[index]  # noqa: NPY002
     assert random.getstate() == state[2]
     torch.random.set_rng_state(before)
+
+
+@pytest.mark.parametrize("balance", [None, 0.7])
+def test_memory_is_under_12_bytes_an_entry(balance: float | None) -> None:
+    """What is kept and, with the first draws, the most on the way, beside the arrays that were given."""
+    images, held = 60_000, 4
+    offsets = np.arange(images + 1) * held
+    labels = np.random.default_rng(0).integers(0, 50, images * held)
+    next(iter(sampler(balance=balance)))  # compiled code does not count
+    tracemalloc.start()
+    draws = BalancedSampler(offsets, labels, seed=0, balance=balance)
+    next(iter(draws))
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 4 * images < kept <= most < 12 * images * held
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rules by the names that settings know, and what a new run takes from an earlier one."""
+"""Rules and rates by the names that settings know, and what a new run takes from an earlier one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import torch
 from torch import nn
 from training.small_run import draw_small_world, small_run
 
+from wildbox.annotations import Annotations
 from wildbox.errors import InputWarning
 from wildbox.training.checkpoint import load_checkpoint
-from wildbox.training.config import RuleName
+from wildbox.training.config import ModelConfig, RuleName
 from wildbox.training.devices import launch
 from wildbox.training.model import build_rule
 from wildbox.training.run import train
-from wildbox.training.source import load_source
-from wildbox.training.trainer import Trainer
+from wildbox.training.source import Source, load_source
+from wildbox.training.trainer import Trainer, training_rates
+from wildbox.vocabulary import Vocabulary
 
 RATES = torch.tensor([[0, 1.0, 0], [0, 0, 0], [0, 0, 0]])
 FREQUENCIES = torch.tensor([0.9, 0.001])
@@ -48,3 +50,28 @@ def test_a_run_of_the_same_classes_starts_with_all_that_an_earlier_one_learned(t
         trainer = Trainer(second, load_source(config.data), launch(second))
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, saved.weights[name]) == (name != "roi_heads.rule.rates"), name
+
+
+def test_rates_are_cut_bounded_and_sharpened_as_settings_say() -> None:
+    """Four boxes of a, one of which is also b: the rate of a with b is 1/4, its Wilson interval begins at 0.046."""
+    boxes = [[n, 0, n + 1, 1] for n in (0, 2, 4, 6, 6)]
+    truth = Annotations(
+        Vocabulary(("a", "b")),
+        ("x",),
+        image=[0] * 5,  # type: ignore[arg-type]
+        boxes=boxes,  # type: ignore[arg-type]
+        label=[0, 0, 0, 0, 1],  # type: ignore[arg-type]
+    )
+    source = Source(truth, Path(), None, relative=False)
+
+    def rate(**settings: object) -> float:
+        rates = training_rates(truth, source, ModelConfig.model_validate(settings))
+        assert rates.shape == (3, 3)
+        return float(rates[0, 1])
+
+    assert rate() == 0.25
+    assert rate(rate_gamma=0.5) == 0.5
+    assert rate(rate_gamma=0) == 1
+    assert rate(rate_gamma=0, rate_threshold=0.25) == 0
+    assert rate(rate_gamma=0, rate_bound="wilson") == 0
+    assert rate(rate_bound="wilson", rate_threshold=0) == pytest.approx(0.0456, abs=1e-4)

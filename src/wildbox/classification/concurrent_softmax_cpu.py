@@ -5,10 +5,9 @@ Letters: P proposals, K columns, z logits (P, K), r rates (K, K); both float32 o
 
 from __future__ import annotations
 
-import threading
+import ctypes
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ import wildbox.classification.concurrent_softmax_loops as loops
 from wildbox.classification.rates import SparseRates
 from wildbox.classification.rule import check_finite, check_rows
 
-WORK = 1 << 18
+WORK = 1 << 16
 """Logits that are worth a thread."""
 
 
@@ -33,8 +32,6 @@ def losses_and_slopes(
         InputError: a label outside the columns, a row without one, a logit that is not finite; the row is named.
     """
     rows, columns = z.shape
-    if labels.ndim == 1 and bool(((labels < 0) | (labels >= columns)).any()):
-        check_rows(z, labels)
     found, slopes = z.new_empty(rows), torch.empty_like(z, memory_format=torch.contiguous_format)
     competing = torch.empty(0, columns, dtype=torch.bool) if negatives is None else negatives
     logits, targets, weights, absent = (
@@ -43,10 +40,7 @@ def losses_and_slopes(
     losses, gradient = found.numpy(), slopes.numpy()
 
     def work(first: int, last: int) -> int:
-        part = targets[first:last]
-        pairs = np.arange(len(part)) * columns + part if part.ndim == 1 else np.flatnonzero(part)
-        pairs += first * columns
-        return int(loops.loss_rows(logits, pairs, weights, absent, scale, losses, gradient, first, last))
+        return int(loops.loss_rows(logits, targets, weights, absent, scale, losses, gradient, first, last))
 
     if _in_threads(rows, columns, work):
         check_rows(z, labels)
@@ -72,21 +66,39 @@ def scores(z: Tensor, rates: Tensor, sparse: SparseRates) -> Tensor:
 
 
 def _in_threads(rows: int, columns: int, work: Callable[[int, int], int]) -> bool:
-    """Call `work(first, last)` on parts of the rows; whether one was at fault, which means not to return -1.
-
-    Threads of the call's own: those of numba may be more than torch was told to use, and do not survive a fork.
-    """
+    """Call `work(first, last)` on parts of the rows; whether one was at fault, which means not to return -1."""
     parts = max(min(torch.get_num_threads(), rows * columns // WORK), 1)
     bounds = [rows * part // parts for part in range(parts + 1)]
-    faults = [-1] * parts
+    faults: list[int | None] = [None] * parts
 
     def run(part: int) -> None:
         faults[part] = work(bounds[part], bounds[part + 1])
 
-    threads = [threading.Thread(target=run, args=(part,)) for part in range(1, parts)]
-    for thread in threads:
-        thread.start()
-    run(0)
-    for thread in threads:
-        thread.join()
-    return max(faults) >= 0
+    if parts > 1 and TEAM is not None:
+        TEAM(run, parts)
+    for part in range(parts):
+        if faults[part] is None:  # all of them where there is no team, those of threads that it did not get
+            run(part)
+    return any(fault != -1 for fault in faults)
+
+
+def _torch_team() -> Callable[[Callable[[int], None], int], None] | None:
+    """What runs a function of the thread's number in the threads that torch's own operators run in.
+
+    These often still spin for the next piece of work, on all processors: threads of the call's own would have to
+    wait for one. None where torch has no OpenMP with GNU's entry points, as on Windows: then one thread does all.
+    """
+    try:
+        library = ctypes.CDLL(None)  # torch has its OpenMP's symbols known to all
+        begin, number = library.GOMP_parallel, library.omp_get_thread_num
+    except (OSError, TypeError, AttributeError):
+        return None
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    def team(run: Callable[[int], None], threads: int) -> None:
+        begin(kind(lambda _: run(number())), None, ctypes.c_uint(threads), ctypes.c_uint(0))
+
+    return team
+
+
+TEAM = _torch_team()

@@ -4,9 +4,9 @@ Loss and gradient come from one pass: exponentials are computed once a row, howe
 nothing is allocated but the results. Scores need the rates above 0 alone, a few of K: LANES rows stand side by
 side, and each rate is taken from all of them at once.
 
-Letters: P proposals, K columns, M pairs (proposal, label), z logits (P, K), r rates (K, K). In units of the
-largest exponential of the row, S_i = Σ (1 - r_ij) exp(z_j) over the competitors j of class i,
-T = Σ exp(z_j) and D_i = S_i + exp(z_i) = T - Σ r_ij exp(z_j).
+Letters: P proposals, K columns, z logits (P, K), r rates (K, K). In units of the largest exponential of the row,
+S_i = Σ (1 - r_ij) exp(z_j) over the competitors j of class i, T = Σ exp(z_j) and D_i = S_i + exp(z_i) =
+T - Σ r_ij exp(z_j).
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, overload
+
+from wildbox.classification.vectors import (
+    LANES,
+    STRICT,
+    SUMS,
+    divide,
+    exponentials_below,
+    extent,
+    sum_of,
+    transpose,
+)
 
 RELIABLE = 1e-6
 """S_i from here on: below it, exponentials that were flushed to 0 could matter, and i gets a maximum of its own."""
@@ -27,106 +34,6 @@ SINGLE = 0.25
 """D_i / T from here on: below it, T - Σ r_ij exp(z_j) is computed anew in float64, since it cancels."""
 DOUBLE = 1e-4
 """D_i / T from here on: below it, i gets a maximum of its own."""
-LANES = 64
-"""Rows whose scores are computed side by side; as many as an integer has bits."""
-
-# the sums may be reordered, so that they run in vector registers; the exponential must not be
-SUMS = {"nsz", "contract", "reassoc", "arcp"}
-STRICT = {"nsz", "contract"}
-
-
-def _bits_of(typing_context: Any, value: Any) -> Any:
-    """The bits of a float32 as int32, of a float64 as int64."""
-    wide = value == types.float64
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64 if wide else 32))
-
-    return (types.int64 if wide else types.int32)(value), generate
-
-
-def _float_of(typing_context: Any, bits: Any) -> Any:
-    """The inverse."""
-    wide = bits == types.int64
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType() if wide else ir.FloatType())
-
-    return (types.float64 if wide else types.float32)(bits), generate
-
-
-_bits: Any = intrinsic(_bits_of)
-_float: Any = intrinsic(_float_of)
-
-
-def _exp(x: Any) -> Any:
-    """exp(x) of x <= 0; 0 where float32 has no normal number for it."""
-
-
-@overload(_exp, jit_options={"fastmath": STRICT}, strict=False)
-def _exp_of(x: Any) -> Any:
-    if x == types.float64:
-        return lambda x: math.exp(x)
-
-    def single(x: Any) -> Any:
-        # x = n log 2 + f with |f| <= log(2) / 2, exp(x) = 2^n exp(f); adding 1.5 * 2^23 rounds to an integer, which
-        # then stands in the lowest bits. The polynomial is Taylor's to the seventh power: 4e-9 at the ends.
-        y = max(x, np.float32(-87.0))
-        shifted = y * np.float32(1.4426950408889634) + np.float32(12582912.0)
-        n = shifted - np.float32(12582912.0)
-        f = y - n * np.float32(0.693359375)  # log 2 in two parts, the first with few bits
-        f = f + n * np.float32(2.1219444005469057e-4)
-        s = np.float32(1 / 5040)
-        s = s * f + np.float32(1 / 720)
-        s = s * f + np.float32(1 / 120)
-        s = s * f + np.float32(1 / 24)
-        s = s * f + np.float32(1 / 6)
-        s = s * f + np.float32(0.5)
-        s = s * f * f + f + np.float32(1)
-        power = _float(np.int32((_bits(shifted) + 127) << 23))
-        return s * power if x > np.float32(-87.0) else np.float32(0)
-
-    return single
-
-
-def _rank(x: Any) -> Any:
-    """Integers in the order of the numbers: their maximum runs in vector registers, that of floats does not."""
-
-
-@overload(_rank, strict=False)
-def _rank_of(x: Any) -> Any:
-    if x == types.float64:
-        return lambda x: _bits(x) ^ ((_bits(x) >> 63) & 0x7FFFFFFFFFFFFFFF)
-    return lambda x: np.int32(_bits(x) ^ ((_bits(x) >> 31) & 0x7FFFFFFF))
-
-
-def _number(rank: Any) -> Any:
-    """The inverse of `_rank`."""
-
-
-@overload(_number, strict=False)
-def _number_of(rank: Any) -> Any:
-    if rank == types.int64:
-        return lambda rank: _float(rank ^ ((rank >> 63) & 0x7FFFFFFFFFFFFFFF))
-    return lambda rank: _float(np.int32(rank ^ ((rank >> 31) & 0x7FFFFFFF)))
-
-
-@numba.njit(cache=True, fastmath=STRICT)
-def _extent(row: Any) -> Any:
-    """Minimum and maximum of a row (K,) of at least one number; one of them is NaN where a number is."""
-    low, high = _rank(row[0]), _rank(row[0])
-    for k in range(len(row)):
-        rank = _rank(row[k])
-        low = rank if rank < low else low
-        high = rank if rank > high else high
-    return _number(low), _number(high)
-
-
-@numba.njit(cache=True, fastmath=STRICT)
-def _exponentials(row: Any, shift: Any, result: Any) -> None:
-    """exp(z_j - shift) into `result` (K,), which must be other memory: else it would not run in vector registers."""
-    for k in range(len(row)):
-        result[k] = _exp(row[k] - shift)
 
 
 @numba.njit(cache=True, fastmath=STRICT)
@@ -135,11 +42,11 @@ def _competing(row: Any, competes: Any, masked: Any, result: Any) -> Any:
     absent = row.dtype.type(-np.inf)
     for k in range(len(row)):
         masked[k] = row[k] if competes[k] else absent
-    _, shift = _extent(masked)
+    _, shift = extent(masked)
     if shift == absent:
         result[:] = 0
     else:
-        _exponentials(masked, shift, result)
+        exponentials_below(masked, shift, result)
     return shift
 
 
@@ -153,10 +60,15 @@ def _weighed(rates: Any, exponentials: Any) -> Any:
 
 
 @numba.njit(cache=True, fastmath=STRICT)
-def _add_slopes(factor: Any, rates: Any, exponentials: Any, slopes: Any) -> None:
+def _add_slopes(factor: Any, rates: Any, exponentials: Any, first: bool, slopes: Any) -> None:
+    """Those of one label to the sum over labels, or in its place where it is the first."""
     one = rates.dtype.type(1)
-    for k in range(len(rates)):
-        slopes[k] += factor * (one - rates[k]) * exponentials[k]
+    if first:
+        for k in range(len(rates)):
+            slopes[k] = factor * (one - rates[k]) * exponentials[k]
+    else:
+        for k in range(len(rates)):
+            slopes[k] += factor * (one - rates[k]) * exponentials[k]
 
 
 @numba.njit(cache=True)
@@ -169,8 +81,7 @@ def _row(row: Any, labels: Any, rates: Any, competes: Any, spaces: Any, scale: f
     """
     shared, own, masked = spaces[0], spaces[1], spaces[2]
     shared_shift = _competing(row, competes, masked, shared)
-    loss = 0.0
-    slopes[:] = 0
+    loss, first = 0.0, True
     for i in labels:
         exponentials, shift = shared, shared_shift
         total = _weighed(rates[i], exponentials)
@@ -183,15 +94,38 @@ def _row(row: Any, labels: Any, rates: Any, competes: Any, spaces: Any, scale: f
         small = math.exp(-abs(ratio))
         share = scale * (1 if ratio > 0 else small) / (1 + small)  # 1 - σ*_i, the share of the competitors
         loss += max(ratio, 0.0) + math.log1p(small)
-        _add_slopes(row.dtype.type(share / total), rates[i], exponentials, slopes)
+        _add_slopes(row.dtype.type(share / total), rates[i], exponentials, first, slopes)
         slopes[i] = -share
+        first = False
+    if first:
+        slopes[:] = 0
     return loss
+
+
+@numba.njit(cache=True)
+def _labels_of(targets: Any, p: int, found: Any) -> int:
+    """How many labels row p has; they are written into `found` (K,). 0 also where its one label is no column."""
+    if targets.ndim == 1:
+        found[0] = targets[p]
+        return 1 if 0 <= found[0] < len(found) else 0
+    members, count = targets[p], 0
+    for start in range(0, len(members), 64):
+        part = members[start : start + 64]
+        some = False
+        for k in range(len(part)):  # in vector registers
+            some |= part[k]
+        if some:
+            for k in range(len(part)):
+                if part[k]:
+                    found[count] = start + k
+                    count += 1
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
 def loss_rows(
     z: Any,
-    pairs: Any,
+    targets: Any,
     rates: Any,
     negatives: Any,
     scale: float,
@@ -202,23 +136,20 @@ def loss_rows(
 ) -> int:
     """Losses (P,) of rows `first` to `last`, and `scale` times their gradients; returns a row at fault, or -1.
 
-    A row is at fault where it has no label or where a logit is not finite.
+    A row is at fault where it has no label or one outside the columns, or where a logit is not finite.
 
     Args:
-        pairs: (M,) int64, p K + i for each label i of row p, in order.
+        targets: (P, K) bool or (P,) int64.
         negatives: (P, K) bool, or (0, K): all classes but the labels are absent.
     """
     columns = z.shape[1]
     spaces, competes = np.empty((3, columns), z.dtype), np.ones(columns, np.bool_)
-    at = np.searchsorted(pairs, first * columns)
+    space = np.empty(columns, np.int64)
     for p in range(first, last):
-        start = at
-        while at < len(pairs) and pairs[at] < (p + 1) * columns:
-            at += 1
-        low, high = _extent(z[p])
-        if at == start or not (-np.inf < low and high < np.inf):
+        labels = space[: _labels_of(targets, p, space)]
+        low, high = extent(z[p])
+        if not len(labels) or not (-np.inf < low and high < np.inf):
             return p
-        labels = pairs[start:at] - p * columns
         if len(negatives):
             competes[:] = negatives[p]
         for i in labels:
@@ -227,70 +158,6 @@ def loss_rows(
         for i in labels:
             competes[i] = True
     return -1
-
-
-def _division(
-    typing_context: Any,
-    i: Any,
-    side: Any,
-    others: Any,
-    values: Any,
-    begin: Any,
-    end: Any,
-    totals: Any,
-    least: Any,
-    result: Any,
-) -> Any:
-    """exp(z_i) / (T - Σ r_ij exp(z_j)) of one class and LANES rows; returns the lanes whose D_i is below `least`.
-
-    In LLVM's own terms, since numba does not keep the LANES sums in registers: five times as fast.
-
-    Args:
-        side: (K, LANES) exponentials.
-        others, values: the columns and values of the rates; those from `begin` to `end` are the class's.
-        totals, least, result: (LANES,).
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        i, _, _, _, begin, end, *_ = arguments
-        side, others, values, totals, least, result = (
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args, arguments, strict=True)
-            if isinstance(kind, types.Array)
-        )
-        integer, size = ir.IntType(64), signature.args[1].dtype.bitwidth // 8
-        vector = ir.VectorType(context.get_value_type(signature.args[1].dtype), LANES)
-
-        def lanes(pointer: Any, row: Any) -> Any:
-            place = builder.gep(pointer, [builder.mul(row, integer(LANES))])
-            return builder.bitcast(place, vector.as_pointer())
-
-        def everywhere(value: Any) -> Any:
-            nothing, first = ir.Constant(vector, ir.Undefined), ir.IntType(32)(0)
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return builder.shuffle_vector(builder.insert_element(nothing, value, first), nothing, zeros)
-
-        start = lanes(totals, integer(0))
-        left = cgutils.alloca_once_value(  # type: ignore[no-untyped-call]
-            builder, builder.load(start, align=size)
-        )
-        with cgutils.for_range_slice(builder, begin, end, integer(1)) as (at, _):
-            rate = everywhere(builder.load(builder.gep(values, [at])))
-            column = builder.load(lanes(side, builder.load(builder.gep(others, [at]))), align=size)
-            removed = builder.fmul(rate, column, flags=("contract",))
-            builder.store(builder.fsub(builder.load(left), removed, flags=("contract",)), left)
-        denominator = builder.load(left)
-        score = builder.fdiv(builder.load(lanes(side, i), align=size), denominator)
-        one = ir.Constant(vector, [1.0] * LANES)  # rounding may lead beyond it
-        score = builder.select(builder.fcmp_ordered("<", score, one), score, one)
-        builder.store(score, lanes(result, integer(0)), align=size)
-        unsure = builder.fcmp_ordered("<", denominator, builder.load(lanes(least, integer(0)), align=size))
-        return builder.bitcast(unsure, ir.IntType(LANES))
-
-    return types.uint64(i, side, others, values, begin, end, totals, least, result), generate
-
-
-_divide: Any = intrinsic(_division)
 
 
 @numba.njit(cache=True)
@@ -305,14 +172,6 @@ def _own_score(row: Any, i: int, rates: Any, space: Any) -> float:
     return 1 / (1 + math.exp(math.log(total) + (np.float64(shift) - row[i])))
 
 
-@numba.njit(cache=True, fastmath=SUMS)
-def _sum(values: Any) -> Any:
-    total = 0.0
-    for k in range(len(values)):
-        total += values[k]
-    return total
-
-
 @numba.njit(cache=True)
 def _doubtful_score(row: Any, i: int, column: Any, rates: Any, others: Any, values: Any, space: Any) -> Any:
     """σ+_i where the fast sum cancels.
@@ -321,7 +180,7 @@ def _doubtful_score(row: Any, i: int, column: Any, rates: Any, others: Any, valu
         column: (K,) exponentials of the row.
         others, values: (m,) columns and values of the rates of class i, `rates` (K,) all of them.
     """
-    total = _sum(column)
+    total = sum_of(column)
     left = total
     for at in range(len(others)):
         left -= np.float64(values[at]) * column[others[at]]
@@ -346,18 +205,16 @@ def score_rows(
     for start in range(first, last, LANES):
         block = scores[start : min(start + LANES, last)]
         for lane in range(len(block)):
-            low, high = _extent(z[start + lane])
+            low, high = extent(z[start + lane])
             if not (-np.inf < low and high < np.inf):
                 return start + lane
-            _exponentials(z[start + lane], high, block[lane])
-            totals[lane] = _sum(block[lane])
+            exponentials_below(z[start + lane], high, block[lane])
+            totals[lane] = sum_of(block[lane])
             least[lane] = SINGLE * totals[lane]
-        for k in range(columns):
-            for lane in range(len(block)):
-                side[k, lane] = block[lane, k]
+        transpose(block, side[:, : len(block)])
         for i in range(columns):
             begin, end = offsets[i], offsets[i + 1]
-            unsure = _divide(i, side, others, values, begin, end, totals, least, found[i])
+            unsure = divide(i, side, others, values, begin, end, totals, least, found[i])
             if end - begin == columns - 1:  # perhaps nothing is left but rounding
                 unsure = np.uint64(0xFFFFFFFFFFFFFFFF)
             if unsure:
@@ -372,9 +229,5 @@ def score_rows(
                             values[begin:end],
                             space,
                         )
-        for eight in range(0, len(block), 8):
-            few = block[eight : eight + 8]
-            for k in range(columns):
-                for lane in range(len(few)):
-                    few[lane, k] = found[k, eight + lane]
+        transpose(found[:, : len(block)], block)
     return -1

@@ -7,6 +7,7 @@ Letters: P proposals, K columns, z logits (P, K), r rates (K, K).
 
 from __future__ import annotations
 
+import inspect
 from importlib.util import find_spec
 from typing import Any
 
@@ -255,8 +256,10 @@ class _Curvature(torch.autograd.Function):
     """`_curvature`, which has no derivative here, under vmap."""
 
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        product: Tensor = _curvature(*inputs)
+    def forward(
+        logits: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, direction: Tensor
+    ) -> Tensor:
+        product: Tensor = _curvature(logits, labels, rates, negatives, direction)
         return product
 
     @staticmethod
@@ -300,8 +303,8 @@ class _ScoresBackward(torch.autograd.Function):
     """`_scores_backward`, which has no derivative here, under vmap."""
 
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        slopes: Tensor = _scores_backward(*inputs)
+    def forward(logits: Tensor, rates: Tensor, direction: Tensor) -> Tensor:
+        slopes: Tensor = _scores_backward(logits, rates, direction)
         return slopes
 
     @staticmethod
@@ -317,3 +320,8 @@ class _ScoresBackward(torch.autograd.Function):
         size = info.batch_size
         slopes = _ScoresBackward.apply(*_folded(size, dims, inputs, shared={1}))
         return slopes.unflatten(0, (size, -1)), 0
+
+
+for _function in (_Loss, _Slopes, _Curvature, _Scores, _ScoresBackward):
+    # torch asks for it in each call, and to find it out takes as long as a thousand logits
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[union-attr]

@@ -159,7 +159,23 @@ class ConcurrentRates:
         return np.pad(self.values, (0, 1))
 
     def sharpened(self, gamma: float) -> ConcurrentRates:
-        """Each rate above 0 to the power gamma: 1 leaves it, 0 makes it 1."""
+        """Each rate above 0 to the power gamma: 1 leaves it, 0 makes it 1, what lies between raises it (ours).
+
+        A rate is read as r = q p: a share q of the objects of class i truly are j too, and annotators wrote j on a
+        share p of those. Only r is counted. p = r ** (1 - gamma) says the more often two labels stand together,
+        the more reliably they are written, and leaves q = r ** gamma as the rate. gamma = 1: all is written (p = 1,
+        the paper's rates). gamma = 0: what concurs at all always does, as synonyms would (q = 1), and only
+        exclusive classes compete. Rates of 1, those of the hierarchy, stay whatever gamma is.
+
+        Raises:
+            ConfigError: gamma below 0.
+
+        >>> rates = ConcurrentRates(Vocabulary(("torch", "flashlight")), [[0, 0.25], [0, 0]], [4, 40], [[0, 1], [1, 0]])
+        >>> rates.sharpened(0.5).values.tolist(), rates.sharpened(0).values.tolist()
+        ([[0.0, 0.5], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]])
+        """
+        if not gamma >= 0:
+            raise ConfigError(f"gamma is {gamma}, expected 0 or more")
         sharp = np.where(self.values > 0, self.values**gamma, 0.0)
         return ConcurrentRates(self.vocabulary, sharp, self.boxes, self.matched)
 

@@ -135,6 +135,10 @@ class ModelConfig(Settings):
     detections_per_image: Positive = 200
     rate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Concurrent rates at or below it count as 0."""
+    rate_bound: Literal["rate", "wilson"] = "rate"
+    """wilson takes the lower end of a rate's 95 % interval in its place: rates of few boxes shrink."""
+    rate_gamma: Annotated[float, Field(ge=0)] = 1.0
+    """Each rate to this power: 1 is the paper's, 0 makes every rate that is left 1 (see docs/classification.md)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

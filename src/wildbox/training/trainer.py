@@ -42,7 +42,8 @@ def training_rates(expanded: Annotations, source: Source, config: ModelConfig) -
         vocabulary=expanded.vocabulary,
         hierarchy=source.hierarchy,
         min_ratio=config.rate_threshold,
-    )
+        bound=config.rate_bound,
+    ).sharpened(config.rate_gamma)
     return torch.from_numpy(rates.with_background()).float()
 
 
