@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from wildbox.errors import InputError
+from wildbox.formats import csv_rows
 from wildbox.formats.csv_rows import NUMBER, TEXT, each_chunk
 
 COLUMNS = {"name": TEXT, "size": NUMBER}
@@ -48,3 +49,13 @@ def test_a_bad_table_names_its_line(tmp_path: Path, content: str | bytes, told: 
     with pytest.raises(InputError) as caught:
         read_table(written(tmp_path, content))
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_line_may_be_longer_than_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str
+) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", 16)
+    name = "x" * (300 if not quote else 20)
+    path = written(tmp_path, f"name,size\na,1\n{quote}{name}{quote},2\nb,3\n")
+    assert read_table(path).rows() == [("a", 1.0), (name, 2.0), ("b", 3.0)]

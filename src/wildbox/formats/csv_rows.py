@@ -29,6 +29,8 @@ TEXT: pl.DataType = pl.String()
 NUMBER: pl.DataType = pl.Float64()
 CHUNK = 2**23
 """Bytes: large enough to keep the threads busy, small enough that memory does not count."""
+THREADS = min(pl.thread_pool_size(), 8)
+"""That work on a file's parts."""
 BLOCK = 32
 """Bytes that are looked at together; of 8 to 64 the fastest."""
 NUMERAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
@@ -120,12 +122,11 @@ def each_chunk(
 
 def _in_order(work: Callable[[bytes], T], chunks: Iterable[bytes]) -> Iterator[tuple[bytes, T]]:
     """Each chunk with what `work` makes of it in a thread; few are held at a time."""
-    threads = min(pl.thread_pool_size(), 8)
     waiting: deque[tuple[bytes, Future[T]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for chunk in chunks:
             waiting.append((chunk, pool.submit(work, chunk)))
-            if len(waiting) > threads:
+            if len(waiting) > THREADS:
                 first, future = waiting.popleft()
                 yield first, future.result()
         for first, future in waiting:
@@ -173,8 +174,8 @@ def _chunks(stream: BinaryIO, header: bytes) -> Iterator[bytes]:
                 filled, more = filled + got, got > 0
         end = buffer.rfind(b"\n", start, filled) + 1 if more else filled
         if more and (end <= start or buffer.count(b'"', start, end) % 2):
-            # a quote that holds so much is not closed, and reading carefully says where
-            if len(buffer) <= 2 * CHUNK:
+            # a line may be of any length; but a quote that holds so much is not closed: reading carefully says where
+            if end <= start or len(buffer) <= 2 * CHUNK:
                 buffer += bytes(CHUNK)
                 continue
             end = filled
@@ -272,17 +273,7 @@ def _rows(data: bytes, layout: _Layout, first: int) -> Iterator[tuple[int | str 
     except UnicodeDecodeError as error:
         line = first + body.count(b"\n", 0, error.start)
         raise InputError("not UTF-8 text", path=path, line=line) from error
-    rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
-    while True:
-        line = first + rows.line_num
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
-        if not any(map(str.strip, row)):
-            continue
+    for line, row in filled_rows(text, path=path, first=first):
         if len(row) != len(layout.fields):
             raise InputError(f"{len(row)} fields, expected {len(layout.fields)}", path=path, line=line)
         for i, name, is_number in wanted:
@@ -292,3 +283,18 @@ def _rows(data: bytes, layout: _Layout, first: int) -> Iterator[tuple[int | str 
             line,
             *((float(row[i]) if is_number else row[i]) if row[i] else None for i, _, is_number in wanted),
         )
+
+
+def filled_rows(text: str, *, path: str | Path, first: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each row that has any value, by Python's csv module; the text begins at line `first`."""
+    rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    while True:
+        line = first + rows.line_num
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
+        if any(map(str.strip, row)):
+            yield line, row

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import NUMBER, TEXT, Check, Columns, each_chunk, find_line
+from wildbox.formats.csv_rows import NUMBER, TEXT, THREADS, Check, Columns, each_chunk, find_line
 from wildbox.formats.files import open_file, read_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
@@ -132,7 +132,7 @@ def _whole(
         return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
 
     ids = table.select(*IDS)
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
     return replace(join_parts(parts, path, found), values=(score, boxes))
 

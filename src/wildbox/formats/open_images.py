@@ -6,8 +6,6 @@ Source: https://storage.googleapis.com/openimages/web/download_v7.html
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations, ImageLabels
 from wildbox.errors import HierarchyError, InputError, VocabularyError
-from wildbox.formats.csv_rows import NUMBER, Check
+from wildbox.formats.csv_rows import NUMBER, Check, filled_rows
 from wildbox.formats.files import read_json, read_text, tell, whole_file, write_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
@@ -70,7 +68,7 @@ def read_classes(path: str | Path) -> Vocabulary:
     """
     ids: list[str] = []
     names: list[str] = []
-    for line, row in _rows(path):
+    for line, row in filled_rows(read_text(path), path=path):
         if not ids and row[0] == "LabelName":
             continue
         if len(row) != 2 or not row[0]:
@@ -82,21 +80,6 @@ def read_classes(path: str | Path) -> Vocabulary:
     if not ids:
         raise InputError("no classes below the header", path=path)
     return Vocabulary(tuple(ids), tuple(names))
-
-
-def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Line and fields of each row that has any value."""
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
-        if any(map(str.strip, row)):
-            yield line, row
 
 
 def read_hierarchy(path: str | Path, vocabulary: Vocabulary) -> Hierarchy:
