@@ -21,15 +21,15 @@ from time import perf_counter
 from typing import NamedTuple
 
 import torch
-from environment import append
 from rates_study import (
     RATES,
     RESULTS,
     World,
-    finished,
+    keep,
     load_world,
     measures,
     scorings,
+    unfinished,
     write_differences,
 )
 from torch import Tensor, nn
@@ -116,11 +116,7 @@ def detections(crops: Crops, scores: Tensor, source: Source) -> Detections:
 def study(worlds: Iterable[str], rules: list[str], out: Path) -> None:
     """Train and score what is not in the results yet."""
     path = RESULTS / "rates_crops.csv"
-    for given in worlds:
-        name, seed = given.split(":")
-        missing = [rule for rule in rules if (name, seed, rule) not in finished(path)]
-        if not missing:
-            continue
+    for name, seed, missing in unfinished(worlds, rules, path):
         began = perf_counter()
         world = load_world(name, int(seed), out / f"{name}-{seed}")
         training, validation = (
@@ -131,16 +127,13 @@ def study(worlds: Iterable[str], rules: list[str], out: Path) -> None:
         training, validation = (
             part._replace(pixels=(part.pixels - mean) / spread) for part in (training, validation)
         )
-        print(f"{given}: {len(training.pixels)} crops, {perf_counter() - began:.0f} s", flush=True)
+        print(f"{name}:{seed}: {len(training.pixels)} crops, {perf_counter() - began:.0f} s", flush=True)
         for rule in missing:
             began = perf_counter()
             measured = _measured(world, rule, training, validation, seed=int(seed))
-            for scored in sorted(measured, key=lambda scored: scored == rule):
-                shown = {measure: f"{value:.4f}" for measure, value in measured[scored].items()}
-                append(path, {"world": name, "seed": seed, "trained": rule, "scored": scored, **shown})
-            print(
-                f"{given} {rule}: {perf_counter() - began:.0f} s, own {measured[rule]['map']:.4f}", flush=True
-            )
+            seconds = perf_counter() - began
+            keep(path, name, seed, rule, measured)
+            print(f"{name}:{seed} {rule}: {seconds:.0f} s, own {measured[rule]['map']:.4f}", flush=True)
 
 
 def _measured(

@@ -20,7 +20,7 @@ import argparse
 import csv
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -167,24 +167,36 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def study(worlds: Iterable[str], rules: Iterable[str], out: Path, *, threads: int) -> None:
-    """Train and score what is not in the results yet."""
-    path = RESULTS / "rates.csv"
+def unfinished(
+    worlds: Iterable[str], rules: Iterable[str], path: Path
+) -> Iterator[tuple[str, str, list[str]]]:
+    """World, seed, and the rules of it that are not in the results yet, where there are any."""
     for given in worlds:
         name, seed = given.split(":")
         missing = [rule for rule in rules if (name, seed, rule) not in finished(path)]
-        if not missing:
-            continue
+        if missing:
+            yield name, seed, missing
+
+
+def keep(path: Path, name: str, seed: str, rule: str, measured: Mapping[str, Mapping[str, float]]) -> None:
+    """Append a model's measures by each scoring; those of its own come last, and say that it is finished."""
+    for scored in sorted(measured, key=lambda scored: scored == rule):
+        shown = {measure: f"{value:.4f}" for measure, value in measured[scored].items()}
+        append(path, {"world": name, "seed": seed, "trained": rule, "scored": scored, **shown})
+
+
+def study(worlds: Iterable[str], rules: Iterable[str], out: Path, *, threads: int) -> None:
+    """Train and score what is not in the results yet."""
+    path = RESULTS / "rates.csv"
+    for name, seed, missing in unfinished(worlds, rules, path):
         folder = out / f"{name}-{seed}"
         world = load_world(name, int(seed), folder)
         for rule in missing:
             began = perf_counter()
             measured = train_and_score(world, rule, folder / rule, threads=threads)
             seconds = perf_counter() - began
-            for scored in sorted(measured, key=lambda scored: scored == rule):
-                shown = {measure: f"{value:.4f}" for measure, value in measured[scored].items()}
-                append(path, {"world": name, "seed": seed, "trained": rule, "scored": scored, **shown})
-            print(f"{given} {rule}: {seconds:.0f} s, own {measured[rule]['map']:.4f}", flush=True)
+            keep(path, name, seed, rule, measured)
+            print(f"{name}:{seed} {rule}: {seconds:.0f} s, own {measured[rule]['map']:.4f}", flush=True)
 
 
 Pair = tuple[str, str]
