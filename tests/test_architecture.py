@@ -123,6 +123,33 @@ def test_imports_are_light(statement: str, absent: tuple[str, ...]) -> None:
     assert printed.strip() == "[]"
 
 
+AFTER_IMPORTS = """
+import importlib, os, signal, sys
+for module in sys.argv[2:]:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:  # of an extra
+        assert not error.name.startswith("wildbox"), error
+from wildbox.formats.open_images import read_open_images
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(len(read_open_images(sys.argv[1]).label))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_forked_after_all_imports_can_read(tmp_path: Path) -> None:
+    # threads are not forked: where an import starts a library's pool of threads, the child waits for it forever
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/cat,0,1,0,1\na,/m/dog,0,1,0,0.5\n")
+    modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in SOURCES]
+    modules = [module.removesuffix(".__init__") for module in modules if not module.endswith("__main__")]
+    command = [sys.executable, "-W", "ignore", "-c", AFTER_IMPORTS, str(boxes), *modules]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"
+
+
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(REPOSITORY)))
 def test_code_is_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

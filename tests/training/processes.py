@@ -34,7 +34,8 @@ def start_each(work: Callable[..., None], arguments: tuple[object, ...], world: 
     """Start so many processes that do the same work, and find one another."""
     port = _free_port()
     processes: list[BaseProcess] = [
-        CONTEXT.Process(target=_among_others, args=(work, arguments, rank, world, port))
+        # daemons: what a failed test leaves behind ends with the tests
+        CONTEXT.Process(target=_among_others, args=(work, arguments, rank, world, port), daemon=True)
         for rank in range(world)
     ]
     for process in processes:

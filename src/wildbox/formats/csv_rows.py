@@ -29,7 +29,7 @@ TEXT: pl.DataType = pl.String()
 NUMBER: pl.DataType = pl.Float64()
 CHUNK = 2**23
 """Bytes: large enough to keep the threads busy, small enough that memory does not count."""
-THREADS = min(pl.thread_pool_size(), 8)
+MOST_THREADS = 8
 """That work on a file's parts."""
 BLOCK = 32
 """Bytes that are looked at together; of 8 to 64 the fastest."""
@@ -120,13 +120,23 @@ def each_chunk(
     tell({"the last line has no line break; the file may be cut short": int(last != b"\n")}, path=path)
 
 
+def thread_count() -> int:
+    """Threads that work on a file's parts: as many as polars has.
+
+    Not a constant, since asking polars starts its threads: a process that is forked after that, as many a data loader's
+    are, would wait for them forever.
+    """
+    return min(pl.thread_pool_size(), MOST_THREADS)
+
+
 def _in_order(work: Callable[[bytes], T], chunks: Iterable[bytes]) -> Iterator[tuple[bytes, T]]:
     """Each chunk with what `work` makes of it in a thread; few are held at a time."""
     waiting: deque[tuple[bytes, Future[T]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    threads = thread_count()
+    with ThreadPoolExecutor(threads) as pool:
         for chunk in chunks:
             waiting.append((chunk, pool.submit(work, chunk)))
-            if len(waiting) > THREADS:
+            if len(waiting) > threads:
                 first, future = waiting.popleft()
                 yield first, future.result()
         for first, future in waiting:

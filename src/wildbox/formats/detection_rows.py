@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import NUMBER, TEXT, THREADS, Check, Columns, each_chunk, find_line
+from wildbox.formats.csv_rows import NUMBER, TEXT, Check, Columns, each_chunk, find_line, thread_count
 from wildbox.formats.files import open_file, read_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
@@ -132,7 +132,7 @@ def _whole(
         return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
 
     ids = table.select(*IDS)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
     return replace(join_parts(parts, path, found), values=(score, boxes))
 
@@ -161,7 +161,8 @@ def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
         return pl.scan_parquet(path).select(columns).collect(engine="streaming")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
-    except pl.exceptions.PolarsError as error:
+    # of some damaged files polars panics, which is no Exception
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(f"not a Parquet file: {str(error).splitlines()[0]}", path=path) from error
 
 

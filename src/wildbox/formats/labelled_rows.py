@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import TEXT, THREADS, Check, Columns, each_chunk, find_line
+from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, thread_count
 from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -220,7 +220,7 @@ def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
         for whole, some in zip(values, part.values, strict=True):
             whole[rows] = some
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         list(pool.map(fill, parts, ends.tolist()))
     return label, values
 

@@ -80,7 +80,8 @@ class ParquetDataset:
         path = _path(self.folder, KINDS[kind], number)
         try:
             table = pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        # of some damaged files polars panics, which is no Exception
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InputError(f"cannot be read: {str(error).splitlines()[0]}", path=path) from error
         missing = {*(IMAGES, BOXES, LABELS)[kind]} - {*table.columns}
         if missing:
