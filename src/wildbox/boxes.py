@@ -31,7 +31,16 @@ def areas(boxes: Floats) -> Floats:
     >>> areas(np.array([[0.0, 0.0, 2.0, 3.0]]))
     array([6.])
     """
-    return np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    return _areas(np.asarray(boxes))
+
+
+@numba.njit(cache=True, nogil=True)
+def _areas(boxes: Floats) -> Floats:
+    """In one pass: numpy's expression makes five arrays on the way."""
+    found = np.empty(len(boxes), boxes.dtype)
+    for row in range(len(boxes)):
+        found[row] = max(boxes[row, 2] - boxes[row, 0], 0) * max(boxes[row, 3] - boxes[row, 1], 0)
+    return found
 
 
 def pairwise_intersection(a: Floats, b: Floats) -> Floats:

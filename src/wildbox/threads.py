@@ -61,6 +61,16 @@ def thread_count(rows: int) -> int:
     return max(1, min(most, rows // WORTH_A_THREAD))
 
 
+def load_compiled() -> None:
+    """Load what every compiled loop needs, a third of a second once: to be done while something waits for a disk."""
+    _nothing()
+
+
+@numba.njit(cache=True)
+def _nothing() -> None:
+    return
+
+
 def _run(task: Callable[[int, int], Result], bounds: Sequence[int], threads: int) -> list[Result]:
     if threads == 1:
         return [task(*bounds)]

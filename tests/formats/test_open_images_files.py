@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations
 from wildbox.errors import HierarchyError, InputError, InputWarning, VocabularyError
+from wildbox.formats import csv_rows
 from wildbox.formats.open_images import (
     read_classes,
     read_hierarchy,
@@ -307,3 +309,16 @@ def test_the_real_sample(shared_data: Path) -> None:
     assert [str(warning.message).partition(": ")[2].split(" ")[0] for warning in caught] == ["1"]
     # Of the 36,192 rows one names an image and nothing else.
     assert (len(truth.image_ids), len(truth), len(truth.vocabulary)) == (3520, 36_191, 497)
+
+
+@pytest.mark.parametrize("name", ["boxes.csv", "boxes.csv.gz"])
+def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    # classes come one by one, images go over the edges of chunks, some lines are read carefully
+    rows = [f'"{i // 7}",/m/{min(i // 20, 30 - i % 9)},0.1,0.{i:03},0,1' for i in range(100, 900)]
+    rows[300] = "\n" + rows[300]
+    text = "\n".join(["ImageID,LabelName,XMin,XMax,YMin,YMax", *rows, ""]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    whole = read_open_images(tmp_path / name)
+    monkeypatch.setattr(csv_rows, "CHUNK", 500)
+    assert_same(read_open_images(tmp_path / name), whole)
+    assert len(whole) == 800

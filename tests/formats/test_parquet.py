@@ -127,3 +127,20 @@ def test_an_image_in_two_tables_is_an_error() -> None:
         concatenate([crowded(0), replace(crowded(1), vocabulary=Vocabulary(tuple("uvwxyz")))])
     with pytest.raises(InputError, match="no table"):
         concatenate([])
+
+
+def test_an_image_twice_in_a_shard_is_an_error(tmp_path: Path) -> None:
+    write_parquet(crowded(1), tmp_path)
+    file = tmp_path / "images-00000.parquet"
+    images = pl.read_parquet(file)
+    images.with_columns(pl.lit(images["id"][0]).alias("id")).write_parquet(file)
+    with pytest.raises(InputError, match=r"images-00000\.parquet: an image id stands twice"):
+        read_parquet(tmp_path)
+
+
+def test_an_index_without_shards_is_an_error(tmp_path: Path) -> None:
+    write_parquet(crowded(1), tmp_path)
+    index = tmp_path / "dataset.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"shards": []}))
+    with pytest.raises(InputError, match="no table"):
+        read_parquet(tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,8 +28,10 @@ from wildbox.formats.files import open_file, tell
 
 TEXT: pl.DataType = pl.String()
 NUMBER: pl.DataType = pl.Float64()
-CHUNK = 2**23
+CHUNK = 2**24
 """Bytes: large enough to keep the threads busy, small enough that memory does not count."""
+LOOK_AHEAD = 2**14
+"""Bytes in which the end of a line is looked for before a chunk is read."""
 MOST_THREADS = 8
 """That work on a file's parts."""
 BLOCK = 32
@@ -72,8 +75,6 @@ class _Layout:
     """What a CSV file has and what of it is wanted."""
 
     path: str | Path
-    line: bytes
-    """The header as it stands in the file, without byte order mark."""
     fields: list[str]
     wanted: dict[str, pl.DataType]
     checks: list[Check]
@@ -111,22 +112,22 @@ def each_chunk(
             table = _read_quickly(data, layout)
             return None if table is None else (work(table), len(table))
 
-        for data, found in _in_order(attempt, _chunks(stream, layout.line)):
+        for data, found in _in_order(attempt, _chunks(stream)):
             if found is None:
-                found = work(_read_carefully(data, layout, line)), data.count(b"\n") - 1
+                found = work(_read_carefully(data, layout, line)), data.count(b"\n")
             result, lines = found
-            line, last = line + lines, data[-1:]
+            line, last = line + lines, data[-1:] or last
             yield result
     tell({"the last line has no line break; the file may be cut short": int(last != b"\n")}, path=path)
 
 
 def thread_count() -> int:
-    """Threads that work on a file's parts: as many as polars has.
+    """Threads that work on a file's parts: twice as many as polars has, since each waits for those at times.
 
     Not a constant, since asking polars starts its threads: a process that is forked after that, as many a data loader's
     are, would wait for them forever.
     """
-    return min(pl.thread_pool_size(), MOST_THREADS)
+    return min(2 * pl.thread_pool_size(), MOST_THREADS)
 
 
 def _in_order(work: Callable[[bytes], T], chunks: Iterable[bytes]) -> Iterator[tuple[bytes, T]]:
@@ -165,35 +166,33 @@ def _layout(
         message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, fields))}"
         raise InputError(message, path=path, line=1)
     wanted = {name: dtype for name, dtype in columns.items() if name in fields}
-    line = line.removesuffix(b"\n") + b"\n"
-    return _Layout(path, line, fields, wanted, [check for check in checks if check.applies(wanted)])
+    return _Layout(path, fields, wanted, [check for check in checks if check.applies(wanted)])
 
 
-def _chunks(stream: BinaryIO, header: bytes) -> Iterator[bytes]:
-    """The header and some rows, up to a line break that is not within quotes; at least once.
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Some rows, up to a line break that is not within quotes; at least once."""
+    data = _lines(stream)
+    while True:
+        # a line may be of any length; but a quote that holds so much is not closed: reading carefully says where
+        while b'"' in data and data.count(b'"') % 2 and len(data) <= 2 * CHUNK and (more := _lines(stream)):
+            data += more
+        yield data
+        if not (data := _lines(stream)):
+            return
 
-    One buffer takes what is read, since fresh memory for each chunk takes longer to get than to fill.
+
+def _lines(stream: BinaryIO) -> bytes:
+    """Whole lines, about a chunk of them; at the end of the file nothing.
+
+    Read in one piece where the file is as it lies on the disk: to put pieces together takes as long as to read them.
     """
-    start = filled = len(header)
-    buffer = bytearray(header) + bytes(CHUNK)
-    more, yielded = True, False
-    while more:
-        with memoryview(buffer) as view:
-            while filled < len(buffer) and more:
-                got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
-                filled, more = filled + got, got > 0
-        end = buffer.rfind(b"\n", start, filled) + 1 if more else filled
-        if more and (end <= start or buffer.count(b'"', start, end) % 2):
-            # a line may be of any length; but a quote that holds so much is not closed: reading carefully says where
-            if end <= start or len(buffer) <= 2 * CHUNK:
-                buffer += bytes(CHUNK)
-                continue
-            end = filled
-        if end > start or not yielded:
-            yield bytes(memoryview(buffer)[:end])
-            yielded = True
-        buffer[start : start + filled - end] = buffer[end:filled]
-        filled += start - end
+    if isinstance(stream, io.BufferedReader):
+        ahead = os.pread(stream.fileno(), LOOK_AHEAD, stream.tell() + CHUNK)
+        rest = ahead.find(b"\n") + 1
+        data = stream.read(CHUNK + rest)
+        return data if rest or not data else data + stream.readline()
+    data = stream.read(CHUNK)
+    return data + stream.readline() if data else data
 
 
 @numba.njit(nogil=True, cache=True)
@@ -235,32 +234,31 @@ def find_line(path: str | Path, column: str, value: str) -> int | None:
     line = 2
     with open_file(path) as stream:
         layout = _layout(stream, {column: TEXT}, optional=(), checks=(), path=path)
-        for data in _chunks(stream, layout.line):
+        for data in _chunks(stream):
             if value.encode() in data or b'"' in data:
                 found = _read_carefully(data, layout, line).filter(pl.col(column) == value)
                 if len(found):
                     return int(found["line"][0])
-            line += data.count(b"\n") - 1
+            line += data.count(b"\n")
     return None
 
 
 def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:
     """The wanted columns, or nothing where a chunk has to be read carefully."""
-    lines = _regular_lines(np.frombuffer(data, np.uint8), len(layout.fields))
+    lines = _regular_lines(np.frombuffer(data, np.uint8), len(layout.fields)) if data else -1
     if lines < 0:
         return None
     try:
         if not data.isascii():
             data.decode()
-        table = pl.read_csv(
-            data, columns=list(layout.wanted), schema_overrides=layout.wanted, infer_schema=False
-        )
+        schema = dict.fromkeys(layout.fields, TEXT) | layout.wanted
+        table = pl.scan_csv(data, has_header=False, schema=schema).select(*layout.wanted).collect()
     except (pl.exceptions.PolarsError, UnicodeDecodeError):
         return None
     bad = [check.bad for check in layout.checks]
-    if len(table) != lines - 1 or (bad and table.select(pl.any_horizontal(bad).any()).item()):
+    if len(table) != lines or (bad and table.select(pl.any_horizontal(bad).any()).item()):
         return None
-    return table.select(*layout.wanted)
+    return table
 
 
 def _read_carefully(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
@@ -274,14 +272,14 @@ def _read_carefully(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
 
 def _rows(data: bytes, layout: _Layout, first: int) -> Iterator[tuple[int | str | float | None, ...]]:
     """Line and wanted values of each row that has any value."""
-    body, path = data[len(layout.line) :], layout.path
+    path = layout.path
     wanted = [(layout.fields.index(name), name, dtype == NUMBER) for name, dtype in layout.wanted.items()]
-    if (end := body.find(b"\0")) >= 0:
-        raise InputError("a null character, expected text", path=path, line=first + body.count(b"\n", 0, end))
+    if (end := data.find(b"\0")) >= 0:
+        raise InputError("a null character, expected text", path=path, line=first + data.count(b"\n", 0, end))
     try:
-        text = body.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
-        line = first + body.count(b"\n", 0, error.start)
+        line = first + data.count(b"\n", 0, error.start)
         raise InputError("not UTF-8 text", path=path, line=line) from error
     for line, row in filled_rows(text, path=path, first=first):
         if len(row) != len(layout.fields):

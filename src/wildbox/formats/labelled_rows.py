@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, thread_count
 from wildbox.vocabulary import Vocabulary
@@ -99,7 +100,7 @@ class Part:
 
     runs: pl.Series
     lengths: Ints
-    classes: list[str]
+    classes: pl.Enum
     codes: NDArray[np.unsignedinteger[Any]]
     values: Arrays
     without_label: int
@@ -124,10 +125,16 @@ def read_labelled_rows(
         leave_out: rows to leave out, and their images.
         likely: see `part_of`.
     """
+    known = likely
 
     def part(table: pl.DataFrame) -> Part:
+        nonlocal known
         kept = table if leave_out is None else table.filter(~leave_out)
-        return part_of(kept, values, left_out=len(table) - len(kept), likely=likely)
+        found = part_of(kept, values, left_out=len(table) - len(kept), likely=known)
+        if found.classes is not known:  # most parts after this one hold no others than those seen so far
+            before = [] if known is None or known is likely else [known.categories]
+            known = pl.Enum(pl.concat([*before, found.classes.categories]).unique(maintain_order=True))
+        return found
 
     wanted = {"ImageID": TEXT, "LabelName": TEXT, **columns}
     parts = each_chunk(path, wanted, part, optional=optional, checks=(NAMED, *checks))
@@ -158,7 +165,7 @@ def part_of(
     return Part(
         image.gather(starts),
         np.diff(rows[np.append(starts, len(rows) - 1)]),
-        classes.to_list(),
+        classes,
         codes,
         values(table),
         without_label,
@@ -166,14 +173,14 @@ def part_of(
     )
 
 
-def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Series, NDArray[np.unsignedinteger[Any]]]:
+def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Enum, NDArray[np.unsignedinteger[Any]]]:
     """Classes, and the place of each label among them."""
     if likely is not None and len(labels):
         coded = labels.cast(likely, strict=False)
         if not coded.null_count():
-            return likely.categories, coded.to_physical().to_numpy()
-    classes = labels.unique()
-    return classes, labels.cast(pl.Enum(classes)).to_physical().to_numpy()
+            return likely, coded.to_physical().to_numpy()
+    classes = pl.Enum(labels.unique())
+    return classes, labels.cast(classes).to_physical().to_numpy()
 
 
 def _starts(values: pl.Series) -> Ints:
@@ -186,7 +193,7 @@ def _starts(values: pl.Series) -> Ints:
 def join_parts(parts: Iterable[Part], path: str | Path, place: Place) -> LabelledRows:
     """The rows of all parts, of which there is at least one."""
     parts = list(parts)
-    classes = tuple(sorted(set().union(*(part.classes for part in parts))))
+    classes = tuple(sorted(set().union(*(part.classes.categories for part in parts))))
     index = {name: i for i, name in enumerate(classes)}
     runs = pl.concat([part.runs for part in parts], rechunk=True)
     lengths = np.concatenate([part.lengths for part in parts])
@@ -215,7 +222,7 @@ def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
 
     def fill(part: Part, end: int) -> None:
         rows = slice(end - len(part.codes), end)
-        known = np.array([index[name] for name in part.classes], np.int64)
+        known = np.array([index[name] for name in part.classes.categories], np.int64)
         np.take(known, part.codes, out=label[rows], mode="clip")  # which lets other threads run
         for whole, some in zip(values, part.values, strict=True):
             whole[rows] = some
@@ -253,7 +260,7 @@ def number_images(
             id_ = file.runs[int(np.argmax(some < 0))]
             file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(images):,} images")
         found.append(file.image(some))
-    return tuple(images.to_list()), found
+    return UniqueIds(images.to_list()), found
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from wildbox.annotations import Annotations, ImageLabels, concatenate
+from wildbox.annotations import Annotations, ImageLabels, UniqueIds, concatenate
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import read_json, whole_file
+from wildbox.threads import load_compiled
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 VERSION = 2
@@ -50,10 +51,12 @@ class ParquetDataset:
 
     def __iter__(self) -> Iterator[Annotations]:
         with ThreadPoolExecutor(1) as reader:
-            ahead: Future[Annotations] | None = None
-            for number in range(len(self)):
-                shard = self.shard(0) if ahead is None else ahead.result()
-                ahead = reader.submit(self.shard, number + 1) if number + 1 < len(self) else None
+            ahead = reader.submit(self.shard, 0) if len(self) else None
+            load_compiled()
+            for number in range(1, len(self) + 1):
+                assert ahead is not None
+                shard = ahead.result()
+                ahead = reader.submit(self.shard, number) if number < len(self) else None
                 yield shard
                 del shard  # or three are
 
@@ -64,11 +67,13 @@ class ParquetDataset:
             InputError: a file that is missing, damaged or of another size than the index says.
         """
         images, boxes, labels = (self._read(kind, number) for kind in range(3))
+        if images["id"].n_unique() != len(images):
+            raise InputError("an image id stands twice", path=_path(self.folder, KINDS[0], number))
         return Annotations(
             self.vocabulary,
-            tuple(images["id"].to_list()),
+            UniqueIds(images["id"].to_list()),
             image=boxes["image"].to_numpy(),
-            boxes=boxes.select(BOXES[2:6]).to_numpy(),
+            boxes=boxes.select(BOXES[2:6]).to_numpy(order="c"),
             label=boxes["label"].to_numpy(),
             is_group_of=boxes["is_group_of"].to_numpy(),
             sizes=images.select("width", "height").to_numpy(),

@@ -36,7 +36,8 @@ def merged(a: Examples, b: Examples, *, count: int) -> Examples:
     >>> merged((two,), (one, two), count=2) == (one, two)
     True
     """
-    return tuple(sorted({*a, *b})[:count])
+    both = sorted(a + b)
+    return tuple([one for one, before in zip(both, (None, *both), strict=False) if one != before][:count])
 
 
 def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: int) -> list[Examples]:
