@@ -9,8 +9,9 @@ image id (all cores, the table in its memory) that counts the same confusion pai
 rates. `linear`:
 seconds and peak memory of this process for growing sets, drawing them included. `files`: from files to the written
 audit, against reading just the needed columns of the CSV with each reader that is installed; the ratio is to the
-fastest. Each in a new process that tells its own time, without the interpreter's start, and its peak memory. Appends
-to `benchmarks/results/audit.csv`.
+fastest. Each in a new process that tells its own time, without the interpreter's start, and its peak memory. Run it
+where scipy is not installed, as it is not with wildbox alone: numba loads it where it is, which takes 0.3 s. Appends to
+`benchmarks/results/audit.csv`.
 """
 
 from __future__ import annotations
@@ -177,8 +178,13 @@ print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAG
 """
 
 
+TOUCH = "import numpy; numpy.ones(10**9)"
+"""A virtual machine that is idle gives memory back, and to get it again takes up to 2 s a GB: 8 GB are got before."""
+
+
 def alone(code: str, source: Path) -> tuple[float, float]:
     """Seconds and peak GB of some code in a process of its own."""
+    subprocess.run([sys.executable, "-c", TOUCH], check=True)
     command = [sys.executable, "-c", AROUND.format(code=code), str(source)]
     took, peak = json.loads(
         subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]

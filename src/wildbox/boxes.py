@@ -43,6 +43,19 @@ def _areas(boxes: Floats) -> Floats:
     return found
 
 
+@numba.njit(cache=True, nogil=True)
+def count_empty(boxes: Floats) -> int:
+    """How many boxes (N, 4) have no width or no height, or are turned around.
+
+    >>> count_empty(np.array([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 2.0, 1.0]]))
+    1
+    """
+    count = 0
+    for row in range(len(boxes)):
+        count += boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1]
+    return count
+
+
 def pairwise_intersection(a: Floats, b: Floats) -> Floats:
     """Shared area of every pair: (N, 4), (M, 4) -> (N, M)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])

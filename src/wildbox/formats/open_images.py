@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations, ImageLabels
+from wildbox.boxes import count_empty
 from wildbox.errors import HierarchyError, InputError, VocabularyError
 from wildbox.formats.csv_rows import NUMBER, Check, filled_rows
 from wildbox.formats.files import read_json, read_text, tell, whole_file, write_json
@@ -213,10 +214,8 @@ def _read_boxes(path: str | Path) -> LabelledRows:
     rows = read_labelled_rows(path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS)
     if not len(rows.runs):
         raise InputError("no rows below the header", path=path)
-    box = rows.values[0]
-    flat = (box[:, 0] == box[:, 2]) | (box[:, 1] == box[:, 3])
     bare = "{n} rows hold nothing but an ImageID; they are taken as images without boxes"
-    counts = {"{n} boxes have no area; they are kept": int(flat.sum()), bare: rows.without_label}
+    counts = {"{n} boxes have no area; they are kept": count_empty(rows.values[0]), bare: rows.without_label}
     tell(counts, path=path, stacklevel=4)
     return rows
 

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from wildbox.annotations import Floats
+from wildbox.boxes import count_empty
 from wildbox.detections import Detections, concatenate_detections
 from wildbox.errors import InputError
 from wildbox.formats.detection_rows import ids_in, read_results, read_rows, result_rows
@@ -188,10 +189,9 @@ def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _tell(boxes: Floats, *, path: str | Path, relative: bool | None) -> None:
-    degenerate = int(((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).sum())
     small = relative is False and len(boxes) > 0 and bool((np.abs(boxes) <= 1).all())
     told = {
-        "{n} boxes are turned around or have no area; they are kept": degenerate,
+        "{n} boxes are turned around or have no area; they are kept": count_empty(boxes),
         "all coordinates are within 0 and 1, but those of the truth are pixels": int(small),
         "no rows: nothing was found": int(not len(boxes)),
     }
