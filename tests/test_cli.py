@@ -46,9 +46,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'device = "cpu"\n[data]\nboxes = "world/train-annotations-bbox.csv"\nimages = "world/train"\n'
         'classes = "world/class-descriptions.csv"\nhierarchy = "world/hierarchy.json"\n'
         "[model]\nimage_size = 96\nproposals = 20\nscore_threshold = 0.001\n"
-        "[schedule]\nsteps = 2\nbatch_size = 2\n"
+        "[schedule]\nsteps = 2\nbatch_size = 2\nwarmup_steps = 1\n"
     )
     return folder
+
+
+def test_brackets_in_messages_stay(folder: Path) -> None:
+    (folder / "logged.toml").write_text((folder / "run.toml").read_text() + "[evaluation]\nevery = 1\n")
+    said = wildbox("train", "logged.toml", "--out", "logged", cwd=folder, status=2)
+    assert said.endswith("add a table [validation]")
+
+
+def test_a_path_that_cannot_be_is_one_line(folder: Path) -> None:
+    said = wildbox("train", "run.toml", "--out", "run.toml", cwd=folder, status=2)
+    assert said.endswith("error: run.toml: File exists")
 
 
 def test_audit(folder: Path) -> None:

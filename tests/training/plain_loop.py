@@ -34,9 +34,11 @@ def train_plainly(config: RunConfig) -> tuple[list[dict[str, float]], dict[str, 
     model = build_model(config.model, classes=len(truth.vocabulary), rates=rates).train()
     optimizer: torch.optim.Optimizer
     if schedule.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.weight_decay)
+        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.weight_decay, fused=True)
     else:
-        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, weight_decay=schedule.weight_decay)
+        optimizer = torch.optim.SGD(
+            model.parameters(), momentum=0.9, weight_decay=schedule.weight_decay, fused=True
+        )
     steps = []
     for step, (images, targets) in enumerate(_batches(config)):
         for group in optimizer.param_groups:

@@ -35,7 +35,8 @@ def world_data(world: Path, split: str = "train") -> DataConfig:
 
 def small_run(world: Path, **schedule: object) -> RunConfig:
     """Six steps of two images; `schedule` overrides."""
-    settings = {"steps": 6, "batch_size": 2, "warmup_steps": 2, "checkpoint_every": 2} | schedule
+    settings = {"steps": 6, "batch_size": 2, "checkpoint_every": 2} | schedule
+    settings.setdefault("warmup_steps", 1 if settings["steps"] == 1 else 2)
     return RunConfig(
         data=world_data(world),
         model=ModelConfig(image_size=96, proposals=20),

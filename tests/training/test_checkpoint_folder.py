@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from wildbox.errors import InputError, InputWarning, WildboxError
-from wildbox.training.checkpoint import Checkpoint, load_checkpoint
+from wildbox.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from wildbox.training.checkpoint_folder import CheckpointFolder
 from wildbox.vocabulary import Vocabulary
 
@@ -110,6 +111,46 @@ def test_where_all_are_damaged_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"checkpoint\.pt: not a readable .* no other is left"):
         CheckpointFolder(tmp_path, keep=1).load()
+    # nor does the next start forget it and begin anew
+    with pytest.raises(InputError, match=r"checkpoint\.pt\.damaged: was damaged; no other is left"):
+        CheckpointFolder(tmp_path, keep=1).load()
+    CheckpointFolder(tmp_path, keep=1).clear()
+    assert CheckpointFolder(tmp_path, keep=1).load() is None
+
+
+class Full(io.FileIO):
+    """A file on a disk with room for 2,000 bytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() > 2000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_disk_that_is_full_half_way_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 10)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: Full(path, mode))
+        with pytest.raises(OSError, match="No space left on device"):
+            save_checkpoint(checkpoint(20), tmp_path / "checkpoint.pt")
+    assert names(tmp_path) == ["checkpoint.pt"]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_the_best_is_the_last_resort(tmp_path: Path) -> None:
+    folder = saved(tmp_path, 10)
+    folder.mark_best(10, 0.5)
+    for step in (20, 30, 40):
+        folder.save(checkpoint(step))
+    for name in ("checkpoint.pt", "checkpoint-00000030.pt"):
+        (tmp_path / name).write_bytes(b"broken")
+    with pytest.warns(InputWarning, match="going on from step 10"):
+        found = CheckpointFolder(tmp_path, keep=2).load()
+    assert found is not None
+    assert found.step == load_checkpoint(tmp_path / "checkpoint.pt").step == 10
 
 
 CALLS = ("link", "replace", "fsync", "unlink")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wildbox.errors import ConfigError
-from wildbox.training.config import RunConfig, read_config, write_config
+from wildbox.training.config import RunConfig, parse_config, read_config, write_config
+from wildbox.training.prediction import PredictConfig
 
 MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
 VALIDATION = MINIMAL.replace("data", "validation")
@@ -25,7 +26,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 
 def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
-    config = read_config(run_file(tmp_path, MINIMAL + "[schedule]\nsteps = 7\n"), RunConfig)
+    config = read_config(run_file(tmp_path, MINIMAL + "[schedule]\nsteps = 200\n"), RunConfig)
     write_config(config, tmp_path / "config.json")
     assert read_config(tmp_path / "config.json", RunConfig) == config
 
@@ -39,6 +40,20 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
         (MINIMAL + "augment = {flipp = 0.5}\n", r"unknown key data.augment.flipp \(did you mean flip\?\)"),
         (MINIMAL + "[schedule]\nstep = 7\n", r"unknown key schedule.step \(did you mean steps\?\)"),
         (MINIMAL + "[schedule]\nsteps = 0\n", "schedule.steps = 0"),
+        (
+            MINIMAL + "[model]\nbatch_size = 4\n",
+            r"key model.batch_size \(did you mean schedule.batch_size\?\)",
+        ),
+        (
+            MINIMAL + "[schedule]\nsteps = 50\n",
+            r"toml: schedule: warmup_steps 100: expected at most steps = 50",
+        ),
+        (MINIMAL + "[model]\nimage_size = 8\n", "model.image_size = 8: .* greater than or equal to 32"),
+        (MINIMAL + "[model]\nimage_size = 99\nmax_image_size = 98\n", "max_image_size 98.* image_size 99"),
+        (MINIMAL + '[model]\nbackbone = "resnet18"\n', "model: backbone is given but the small detector"),
+        (MINIMAL + "tile_size = 64\ntile_overlap = 64\n", "data: tile_overlap 64: expected less .* 64"),
+        (MINIMAL + "tile_overlap = 8\n", "data: tile_overlap 8: .* None"),
+        (MINIMAL + 'format = "coco"\nclasses = "c.csv"\n', 'data: classes belongs to format "open-images"'),
         (MINIMAL + '[model]\nrule = "softmaxx"\n', "model.rule = 'softmaxx'"),
         (MINIMAL + "[sampling]\nbalance = -1\n", "sampling.balance = -1"),
         (MINIMAL + '[model]\nbackbone_weights = "w.pt"\n', "small detector takes none"),
@@ -53,8 +68,14 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
         (MINIMAL + "[schedule]\nbatch_size = 8\naccumulate = 3\n", "cannot be taken in accumulate = 3 parts"),
         (MINIMAL + "[schedule]\ndecay_at = [5]\n", 'set decay = "step"'),
         (MINIMAL + '[schedule]\ndecay = "step"\n', "decay_at, the steps, is missing"),
-        (MINIMAL + '[schedule]\nsteps = 9\ndecay = "step"\ndecay_at = [8, 3]\n', "ascending steps below"),
-        (MINIMAL + '[schedule]\nsteps = 9\ndecay = "step"\ndecay_at = [9]\n', "below steps = 9"),
+        (
+            MINIMAL + '[schedule]\nsteps = 9\nwarmup_steps = 0\ndecay = "step"\ndecay_at = [8, 3]\n',
+            "ascending steps below",
+        ),
+        (
+            MINIMAL + '[schedule]\nsteps = 9\nwarmup_steps = 0\ndecay = "step"\ndecay_at = [9]\n',
+            "below steps = 9",
+        ),
         ('device = "cuda:1"\nprocesses = 2\n' + MINIMAL, "device cuda:1 is one, but 2 processes"),
         ("[data\n", "line 1"),
     ],
@@ -64,6 +85,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> Non
     with pytest.raises(ConfigError, match=expected) as error:
         read_config(path, RunConfig)
     assert str(path) in str(error.value)
+
+
+def test_what_is_wrong_in_a_list_is_told_once() -> None:
+    with pytest.raises(ConfigError, match=r"^predict: scores.0 = 'sigmoid': [^;]*$"):
+        parse_config({"scores": ["sigmoid"]}, PredictConfig, source="predict")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

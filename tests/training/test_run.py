@@ -101,5 +101,8 @@ def test_an_image_that_does_not_open_is_named(tmp_path: Path) -> None:
         load_image(broken)
     with pytest.raises(InputError, match="no such file"):
         load_image(tmp_path / "none.jpg")
+    with pytest.raises(InputError, match="no such folder of images"):
+        images_of(tmp_path / "none", Vocabulary(("a",)), relative=True)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no \.jpg"):
         images_of(tmp_path / "empty", Vocabulary(("a",)), relative=True)

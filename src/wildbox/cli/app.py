@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import typer
+from rich.text import Text
 
 from wildbox.cli import evaluation, experiments, fusion, labels, models
 from wildbox.cli.terminal import console
@@ -45,8 +46,18 @@ def main() -> None:
         app()
     except WildboxError as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        console.print(f"[bold red]error:[/] {error}{notes}", highlight=False, soft_wrap=True)
+        _say("error:", "bold red", f"{error}{notes}")
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _say("error:", "bold red", f"{error.filename}: {error.strerror}")
+        sys.exit(2)
+
+
+def _say(kind: str, style: str, text: str) -> None:
+    """One line, on terminals broken only where they end."""
+    console.print(Text.assemble((kind, style), f" {text}"), soft_wrap=True)
 
 
 def _interrupt(*_: object) -> None:
@@ -55,4 +66,4 @@ def _interrupt(*_: object) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if issubclass(category, InputWarning):
-        console.print(f"[yellow]warning:[/] {message}", highlight=False, soft_wrap=True)
+        _say("warning:", "yellow", str(message))

@@ -39,6 +39,7 @@ def ensemble(
     from wildbox import ensembling
     from wildbox.formats.open_images import read_classes
     from wildbox.formats.storage import write_detections
+    from wildbox.training.full_disk import full_disk_told
 
     methods = {
         "wbf": ensembling.weighted_boxes_fusion,
@@ -51,6 +52,7 @@ def ensemble(
     models, weights = ensembling.read_models(detections, logs=logs or (), vocabulary=vocabulary)
     threshold = {} if iou is None else {"iou": iou}
     together = methods[method](models, weights=weights, skip_below=skip_below, **threshold)
-    write_detections(together, out)
+    with full_disk_told(out, advice="start the same command again"):
+        write_detections(together, out)
     total = sum(len(model) for model in models)
     console.print(f"{total:,} detections of {len(models)} models, {len(together):,} together in {out}")

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, emoji=False)
+"""Texts hold names of files and classes, in which brackets and colons mean nothing."""
 
 Boxes = Annotated[
     Path,
@@ -37,8 +38,8 @@ Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 @contextmanager
 def progress() -> Iterator[Callable[..., None]]:
     """Bars, one a stage, as a function (stage, done, all, note="" to show behind)."""
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = (TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
     with Progress(*columns, *times, console=console) as bars:
         tasks = {}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from wildbox.annotations import Annotations
 from wildbox.detectors.augmentation import Augmentation
-from wildbox.errors import InputError
+from wildbox.errors import InputError, InputWarning
 from wildbox.labels.objects import ObjectLabels
 from wildbox.vocabulary import Vocabulary
 
@@ -161,7 +162,9 @@ class DetectionDataset(Dataset[Sample]):
             except InputError as error:
                 corrupt.append(index)
                 if not self.replace_corrupt:
-                    raise
+                    raise InputError(
+                        f"{error}; mend the file or leave it out, or allow some by max_corrupt_share"
+                    ) from error
                 if len(corrupt) == min(TRIALS, len(self)):
                     raise InputError(f"{error}; nor do the {len(corrupt) - 1} before it") from error
                 index = (index + 1) % len(self)
@@ -196,6 +199,8 @@ def check_files(annotations: Annotations, folder: str | Path, *, max_absent_shar
         max_absent_share: of the images, that may have none.
     Raises:
         InputError: the folder is absent, or more files are; it says how many, and names the first ones.
+    Warns:
+        InputWarning: so does this where they may be absent.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -204,12 +209,16 @@ def check_files(annotations: Annotations, folder: str | Path, *, max_absent_shar
     folders = {path.parent for path in paths}
     present = {place: set(os.listdir(place)) for place in folders if place.is_dir()}
     absent = [path for path in paths if path.name not in present.get(path.parent, ())]
+    if not absent:
+        return
+    names = ", ".join(str(path.relative_to(folder)) for path in absent[:3])
+    more = ", ..." if len(absent) > 3 else ""
+    told = f"{len(absent)} of {len(paths)} annotated images are not there: {names}{more}"
     if len(absent) > max_absent_share * len(paths):
-        names = ", ".join(str(path.relative_to(folder)) for path in absent[:3])
-        more = ", ..." if len(absent) > 3 else ""
         raise InputError(
-            f"{len(absent)} of {len(paths)} annotated images are not there: {names}{more}", path=folder
+            f"{told}; is it the right folder? max_corrupt_share is {max_absent_share:g}", path=folder
         )
+    warnings.warn(f"{folder}: {told}; no more than max_corrupt_share allows", InputWarning, stacklevel=2)
 
 
 def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> Annotations:
@@ -219,6 +228,8 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
         relative: the unit that detections on them shall have: shares of the image, or pixels.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("no such folder of images", path=folder)
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not files:
         raise InputError("no .jpg, .jpeg or .png file in this folder", path=folder)

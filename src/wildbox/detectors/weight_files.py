@@ -22,7 +22,9 @@ def read_content(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError("no such file of weights", path=path) from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise InputError(f"not readable as weights: {error}", path=path) from error
+        raise InputError(
+            f"not readable as weights: {type(error).__name__} from torch.load", path=path
+        ) from error
     if not isinstance(content, dict):
         raise InputError("expected a state dict of tensors", path=path)
     return content

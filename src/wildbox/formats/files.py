@@ -99,6 +99,8 @@ def read_json(path: str | Path) -> object:
     except json.JSONDecodeError as error:
         message = f"malformed JSON at column {error.colno}: {error.msg}"
         raise InputError(message, path=path, line=error.lineno) from error
+    except InputError:
+        raise
     except RecursionError as error:
         raise InputError("JSON nested too deeply", path=path) from error
     except ValueError as error:  # a whole number of thousands of digits

@@ -57,7 +57,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     # an open file and not its name: torch hides a full disk behind an assertion of its own
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except (
+            RuntimeError
+        ) as error:  # where the stream fails, torch fails again over its end, and hides that
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -59,7 +59,7 @@ class CheckpointFolder:
             path.unlink()
 
     def load(self) -> Checkpoint | None:
-        """The newest that is whole, which then is `checkpoint.pt`; None where there is none.
+        """The newest that is whole, or else the best, which then is `checkpoint.pt`; None where there is none.
 
         Raises:
             InputError: there are some but all are damaged.
@@ -68,8 +68,9 @@ class CheckpointFolder:
         """
         self._remove_leftovers()
         earlier = self._earlier()
-        problems = [f"{self.newest}: is gone"] if earlier and not self.newest.exists() else []
-        for path in (self.newest, *earlier):
+        others = bool(earlier) or self.best.exists()
+        problems = [f"{self.newest}: is gone"] if others and not self.newest.exists() else []
+        for path in (self.newest, *earlier, self.best):
             if not path.exists():
                 continue
             try:
@@ -86,6 +87,7 @@ class CheckpointFolder:
                     f"{problem}; going on from step {found.step}, the one before", InputWarning, stacklevel=2
                 )
             return found
+        problems = problems or [f"{path}: was damaged" for path in sorted(self.folder.glob("*.pt.damaged"))]
         if problems:
             raise InputError(f"{'; '.join(problems)}; no other is left: choose another output folder")
         return None
@@ -104,7 +106,8 @@ class CheckpointFolder:
     def clear(self) -> None:
         """Remove all of an earlier run."""
         self._remove_leftovers()
-        for path in (self.newest, self.best, self._best_file, *self._earlier()):
+        damaged = self.folder.glob("*.pt.damaged")
+        for path in (self.newest, self.best, self._best_file, *self._earlier(), *damaged):
             path.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -28,6 +29,8 @@ RuleName = Literal[
 ]
 ProtocolName = Literal["open-images-challenge", "open-images-v2", "coco", "lvis", "voc", "voc-11-point"]
 Positive = Annotated[int, Field(gt=0)]
+Side = Annotated[int, Field(ge=32)]
+"""Of the network's input, in pixels; in less, detectors of stride 8 to 64 have no map worth the name."""
 
 
 class Settings(BaseModel):
@@ -54,7 +57,7 @@ class AugmentConfig(Settings):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.scale[0] > self.scale[1]:
-            raise ValueError("data.augment.scale: expected the smaller factor first")
+            raise ValueError(f"scale = {list(self.scale)}: expected the smaller factor first")
         return self
 
 
@@ -88,6 +91,18 @@ class DataConfig(Settings):
     is found on them. 0: the first ends it."""
     augment: AugmentConfig = AugmentConfig()
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.format == "coco":
+            for key in ("classes", "hierarchy", "image_labels"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f'{key} belongs to format "open-images", not "coco"')
+        if self.tile_overlap >= (self.tile_size or 1):
+            raise ValueError(
+                f"tile_overlap {self.tile_overlap}: expected less than tile_size, which is {self.tile_size}"
+            )
+        return self
+
     def refuse_training_settings(self, table: str) -> None:
         """`ValueError` where something is set that only training heeds; `table` is what the settings call this."""
         for key in ("group_of", "augment"):
@@ -119,9 +134,9 @@ class ModelConfig(Settings):
     """Each class has its own refined box; else they share one. Not in a cascade."""
     anchor_scale: Annotated[float, Field(gt=0)] = 8.0
     """Side of an anchor in cells of its level: 8 is 32 pixels at stride 4. The small detector has its own."""
-    image_size: Positive = 160
+    image_size: Side = 160
     """Shorter side of the network's input, in pixels."""
-    max_image_size: Positive | None = None
+    max_image_size: Side | None = None
     """Bounds the longer side, in pixels; None is 5 / 3 of `image_size`."""
     proposals: Positive = 100
     """Kept an image after the first stage."""
@@ -143,14 +158,18 @@ class ModelConfig(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.detector == "small":
-            given = {"backbone_weights": self.backbone_weights is not None, "deformable": self.deformable}
-            given["frozen_stages"] = self.frozen_stages > 0
-            for name in (name for name, is_given in given.items() if is_given):
-                raise ValueError(f"model.{name} is given but the small detector takes none")
+            for name in ("backbone", "backbone_weights", "deformable", "frozen_stages", "anchor_scale"):
+                if getattr(self, name) != ModelConfig.model_fields[name].default:
+                    raise ValueError(f"{name} is given but the small detector takes none")
         if self.detector == "cascade-rcnn" and self.per_class_boxes:
-            raise ValueError("model.per_class_boxes is given but a cascade refines the boxes of all classes")
+            raise ValueError("per_class_boxes is given but a cascade refines the boxes of all classes")
         if self.initial_weights == "coco" and (self.detector == "small" or self.backbone != "resnet50"):
-            raise ValueError("model.initial_weights = 'coco' needs a detector on backbone 'resnet50'")
+            raise ValueError("initial_weights = 'coco' needs a detector on backbone 'resnet50'")
+        if self.max_image_size is not None and self.max_image_size < self.image_size:
+            raise ValueError(
+                f"max_image_size {self.max_image_size}, of the longer side, is below image_size {self.image_size}, "
+                "of the shorter"
+            )
         return self
 
 
@@ -216,6 +235,8 @@ class ScheduleConfig(Settings):
             raise ValueError('decay_at is given but decay is "cosine"; set decay = "step"')
         if self.decay == "step" and not self.decay_at:
             raise ValueError('decay is "step" but decay_at, the steps, is missing')
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps}: expected at most steps = {self.steps}")
         if list(self.decay_at) != sorted(set(self.decay_at)) or any(at >= self.steps for at in self.decay_at):
             raise ValueError(
                 f"decay_at {list(self.decay_at)}: expected ascending steps below steps = {self.steps}"
@@ -313,7 +334,9 @@ def parse_config(raw: object, table: type[Table], *, source: str | Path = "setti
     try:
         config = table.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(e), table) for e in error.errors())
+        found = error.errors()
+        inner = {e["loc"][:n] for e in found for n in range(len(e["loc"]))}  # it fails again where it stands
+        problems = "; ".join(_explain(dict(e), table) for e in found if e["loc"] not in inner)
         raise ConfigError(f"{source}: {problems}") from error
     folder = Path(source).parent if isinstance(source, Path) else Path()
     return table.model_validate(_rooted(config.model_dump(), folder))
@@ -336,23 +359,40 @@ def _rooted(value: object, folder: Path) -> object:
 def _explain(error: dict[str, object], table: type[Settings]) -> str:
     place = error["loc"]
     if not isinstance(place, tuple) or not place:
-        return str(error["msg"])
+        return _own_words(error)
     key = ".".join(str(part) for part in place)
+    if error["type"] == "value_error":  # of a whole table: it names its keys
+        return f"{key}: {_own_words(error)}"
     if error["type"] != "extra_forbidden":
         return (
             f"{key} = {error['input']!r}: {error['msg']}"
             if error["type"] != "missing"
             else f"{key} is missing"
         )
-    near = difflib.get_close_matches(str(place[-1]), sorted(_all_keys(table)), n=1)
-    return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    near = _nearest(key, _all_keys(table))
+    return f"unknown key {key}" + (f" (did you mean {near}?)" if near else "")
 
 
-def _all_keys(table: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
+def _own_words(error: Mapping[str, object]) -> str:
+    """A validator's message without what pydantic puts before it."""
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _nearest(key: str, known: list[str]) -> str | None:
+    """The known key of most similar name: bare where it stands in the same table, else with its tables."""
+    place, _, name = key.rpartition(".")
+    names = sorted({one.rpartition(".")[2] for one in known})
+    for near in difflib.get_close_matches(name, names, n=1):
+        here = f"{place}.{near}" if place else near
+        return near if here in known else next(one for one in known if one.rpartition(".")[2] == near)
+    return None
+
+
+def _all_keys(table: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
     for name, info in table.model_fields.items():
-        keys.add(name)
+        keys.append(prefix + name)
         for inner in (info.annotation, *getattr(info.annotation, "__args__", ())):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                keys |= _all_keys(inner)
+                keys += _all_keys(inner, f"{prefix}{name}.")
     return keys

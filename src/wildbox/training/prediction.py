@@ -11,7 +11,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -34,10 +34,11 @@ from wildbox.formats.coco import read_coco
 from wildbox.formats.files import read_json, write_json
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
-from wildbox.training.config import Positive, RunConfig, Settings
+from wildbox.training.config import Positive, RunConfig, Settings, Side
 from wildbox.training.devices import first_process_first, start_processes
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.model import ScoringName, build_scoring, restore_model
+from wildbox.training.one_run import alone_in
 
 WITHOUT_INFLUENCE = {"batch_size", "workers", "max_corrupt_share", "device", "processes", "machines"}
 """Settings that may differ when a prediction is resumed."""
@@ -54,7 +55,7 @@ class PredictConfig(Settings):
 
     scores: Annotated[tuple[ScoringName, ...], Field(min_length=1)] = ("own",)
     """Scoring rules, all in one pass over the images."""
-    image_sizes: tuple[Positive, ...] = ()
+    image_sizes: tuple[Side, ...] = ()
     """Shorter sides of the network's input that each image is shown at, in pixels; none is the model's own."""
     flip: bool = False
     """Show it in each size left-right mirrored, too."""
@@ -162,7 +163,7 @@ def predict_images(
         ConfigError: `out` holds shards of another model, of other images or settings; several scoring rules for one
             file, or one that does not fit what the model was trained with; too little memory on a GPU.
         InputError: a checkpoint that does not open, more images than `config.max_corrupt_share` that do not.
-        WildboxError: no space left on the disk. The shards that are there are whole.
+        WildboxError: no space left on the disk, another prediction into `out`. The shards that are there are whole.
     """
     saved, out = load_checkpoint(checkpoint), Path(out)
     shards = _shards_of(out, images, config)
@@ -172,7 +173,11 @@ def predict_images(
     model = restore_model(saved).to(fabric.device)
     scorings: dict[str, Scoring] = {name: build_scoring(name, saved, model) for name in config.scores}
     origin = _origin(Path(checkpoint), images, config)
-    with full_disk_told(out, advice="start the same command again: the shards written before are whole"):
+    advice = "start the same command again: the shards written before are whole"
+    with full_disk_told(out, advice=advice), ExitStack() as held:
+        with first_process_first(fabric):
+            if fabric.is_global_zero:
+                held.enter_context(alone_in(shards.folder))
         mine = _my_share(shards, origin, fabric)
         told = progress if fabric.is_global_zero else None
         loader = images_in_order(

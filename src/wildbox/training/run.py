@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
@@ -17,6 +18,7 @@ from wildbox.training.config import RunConfig, write_config
 from wildbox.training.devices import first_process_first, launch
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.log import RunLog
+from wildbox.training.one_run import alone_in
 from wildbox.training.source import Source, load_source, with_vocabulary_of
 from wildbox.training.stopping import Stopped
 from wildbox.training.trainer import Trainer
@@ -50,15 +52,17 @@ def train(
     Raises:
         ConfigError, InputError: settings or data that are wrong, a checkpoint of another run.
         Stopped: `stop` asked for it.
-        WildboxError: no space left, a loss that is not finite. The checkpoints are kept.
+        WildboxError: no space left, a loss that is not finite, another run in `out`. The checkpoints are kept.
     """
     out = Path(out)
     advice = "resume (and lower schedule.keep_checkpoints): the checkpoints written before are whole"
-    with full_disk_told(out, advice=advice):
+    with full_disk_told(out, advice=advice), ExitStack() as held:
         out.mkdir(parents=True, exist_ok=True)
         fabric = launch(config)
         torch.set_num_threads(config.threads)
         with first_process_first(fabric):  # it cuts tiles, the others find them
+            if fabric.is_global_zero:
+                held.enter_context(alone_in(out))
             source = source or load_source(config.data, tiles=out / "tiles")
             check_files(source.annotations, source.folder, max_absent_share=config.data.max_corrupt_share)
             validation = _validation(config, source, out, fabric)

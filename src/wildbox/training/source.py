@@ -47,9 +47,6 @@ def load_source(
     hierarchy = None
     if config.format == "coco":
         annotations = read_coco(config.boxes)
-        for name in ("classes", "hierarchy", "image_labels"):
-            if getattr(config, name) is not None:
-                raise ConfigError(f"data.{name} belongs to format 'open-images', not 'coco'")
     else:
         classes = None if config.classes is None else read_classes(config.classes)
         annotations = read_open_images(config.boxes, classes=classes, image_labels=config.image_labels)
@@ -103,7 +100,9 @@ def with_vocabulary_of(source: Source, other: Source) -> Source:
     if source.annotations.vocabulary.ids == other.annotations.vocabulary.ids:
         return source
     if source.hierarchy is not None:
-        raise ConfigError("training and validation must name the same class list where there is a hierarchy")
+        raise ConfigError(
+            "validation.classes is not the list of data.classes, in the same order: with a hierarchy it must be"
+        )
     vocabulary = other.annotations.vocabulary
     index = np.array([vocabulary.index(id_) for id_ in source.annotations.vocabulary.ids], np.int64)
     table, labels = source.annotations, source.annotations.image_labels
