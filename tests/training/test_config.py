@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wildbox.errors import ConfigError
-from wildbox.training.config import RunConfig, parse_config, read_config, write_config
+from wildbox.training.config import RunConfig, ScheduleConfig, parse_config, read_config, write_config
 from wildbox.training.prediction import PredictConfig
 
 MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
@@ -45,7 +45,7 @@ def test_resolved_settings_read_back_the_same(tmp_path: Path) -> None:
             r"key model.batch_size \(did you mean schedule.batch_size\?\)",
         ),
         (
-            MINIMAL + "[schedule]\nsteps = 50\n",
+            MINIMAL + "[schedule]\nsteps = 50\nwarmup_steps = 100\n",
             r"toml: schedule: warmup_steps 100: expected at most steps = 50",
         ),
         (MINIMAL + "[model]\nimage_size = 8\n", "model.image_size = 8: .* greater than or equal to 32"),
@@ -85,6 +85,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> Non
     with pytest.raises(ConfigError, match=expected) as error:
         read_config(path, RunConfig)
     assert str(path) in str(error.value)
+
+
+def test_a_short_run_is_all_warm_up_unless_told() -> None:
+    short = ScheduleConfig(steps=20)
+    assert (short.warmup_steps, ScheduleConfig(steps=200).warmup_steps) == (20, 100)
+    assert ScheduleConfig.model_validate(short.model_dump()) == short
 
 
 def test_what_is_wrong_in_a_list_is_told_once() -> None:

@@ -200,7 +200,7 @@ class ScheduleConfig(Settings):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Linear from 0; then as `decay` says."""
+    """Linear from 0; then as `decay` says. By default 100, or all steps where there are fewer."""
     decay: Literal["cosine", "step"] = "cosine"
     """cosine falls to `final_rate` times the full rate, step by `decay_factor` at each of `decay_at`."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
@@ -235,6 +235,8 @@ class ScheduleConfig(Settings):
             raise ValueError('decay_at is given but decay is "cosine"; set decay = "step"')
         if self.decay == "step" and not self.decay_at:
             raise ValueError('decay is "step" but decay_at, the steps, is missing')
+        if "warmup_steps" not in self.model_fields_set:
+            object.__setattr__(self, "warmup_steps", min(self.warmup_steps, self.steps))
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps}: expected at most steps = {self.steps}")
         if list(self.decay_at) != sorted(set(self.decay_at)) or any(at >= self.steps for at in self.decay_at):
