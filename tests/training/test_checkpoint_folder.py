@@ -217,5 +217,5 @@ def test_a_full_disk_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.M
 def test_too_little_space_is_told_before_the_first_step(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, keep=1)
     folder.check_space(1000)
-    with pytest.raises(WildboxError, match=r"MB are free and a checkpoint takes about 1,000,000,000,000 MB"):
+    with pytest.raises(WildboxError, match=r"MB are free, 2 checkpoints of about 1,000,000,000,000 MB"):
         folder.check_space(10**18)

@@ -300,3 +300,19 @@ def test_images_of_a_coco_file_go_by_its_ids(checkpoint: Path, world: Path, tmp_
     relative = predicted(checkpoint, world / "train", tmp_path / "relative")["softmax"]
     count = relative.offsets[3]
     np.testing.assert_allclose(found.boxes, relative.boxes[:count] * 96, atol=1e-2)
+
+    some = tmp_path / "some"  # of the three images one is damaged and one is gone
+    some.mkdir()
+    (some / files[0].name).write_bytes(files[0].read_bytes())
+    (some / files[1].name).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="1 of 3 annotated images are not there"):
+        images_to_predict(pixels, some, listed=tmp_path / "instances.json")
+    allowed = BOTH.model_copy(update={"max_corrupt_share": 0.7})
+    with pytest.warns(InputWarning, match="1 of 3 annotated images are not there"):
+        listed = images_to_predict(pixels, some, listed=tmp_path / "instances.json", max_absent_share=0.7)
+    for images in (listed, images_to_predict(pixels, some)):
+        with pytest.warns(InputWarning, match="does not open"):
+            written = predict_images(pixels, images, some, tmp_path / str(len(images.image_ids)), allowed)
+        left = read(written, images)["softmax"]
+        assert len(left) == np.diff(found.offsets)[0] > 0
+        np.testing.assert_allclose(left.boxes, found.boxes[: len(left)], atol=1e-2)

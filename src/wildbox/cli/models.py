@@ -101,7 +101,7 @@ def predict(
     settings |= {"batch_size": batch, "workers": workers, "max_corrupt_share": max_corrupt_share}
     settings |= {"precision": precision, "device": device, "processes": processes}
     config = parse_config(settings, PredictConfig, source="predict")
-    table = images_to_predict(checkpoint, images, listed=of)
+    table = images_to_predict(checkpoint, images, listed=of, max_absent_share=max_corrupt_share)
     with progress() as show:
         written = predict_images(
             checkpoint, table, images, out, config, progress=lambda d, a: show("predict", d, a)

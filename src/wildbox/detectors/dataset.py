@@ -9,6 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,7 +226,8 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
     """The images of a folder (.jpg, .jpeg, .png, sorted) as a table without boxes; ids are the files' stems.
 
     Args:
-        relative: the unit that detections on them shall have: shares of the image, or pixels.
+        relative: the unit that detections on them shall have: shares of the image, or pixels. An image that does
+            not open has a side of 1 pixel then: whoever decodes it tells.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -236,11 +238,8 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
     sizes = np.ones((len(files), 2))
     if not relative:
         for row, file in enumerate(files):
-            try:
-                with Image.open(file) as image:
-                    sizes[row] = image.size
-            except OSError as error:
-                raise InputError(f"the image does not open: {error}", path=file) from error
+            with suppress(OSError), Image.open(file) as image:
+                sizes[row] = image.size
     none = np.zeros(0, np.int64)
     return Annotations(
         vocabulary,

@@ -43,10 +43,12 @@ class CheckpointFolder:
             WildboxError: less is free.
         """
         free = shutil.disk_usage(self.folder).free
-        if free < size:
+        there = len(self._earlier()) + self.newest.exists()
+        more = max(self.keep + 1 - there, 1)  # a new one is whole before the oldest goes
+        if free < more * size:
             raise WildboxError(
-                f"{self.folder}: {free / 1e6:,.0f} MB are free and a checkpoint takes about {size / 1e6:,.0f} MB; "
-                "make room or choose another output folder"
+                f"{self.folder}: {free / 1e6:,.0f} MB are free, {more} checkpoints of about {size / 1e6:,.0f} MB are "
+                "to come; make room, lower schedule.keep_checkpoints, or choose another output folder"
             )
 
     def save(self, checkpoint: Checkpoint) -> None:

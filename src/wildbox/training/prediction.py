@@ -114,15 +114,20 @@ class Shards:
 
 
 def images_to_predict(
-    checkpoint: str | Path, folder: str | Path, *, listed: str | Path | None = None
+    checkpoint: str | Path,
+    folder: str | Path,
+    *,
+    listed: str | Path | None = None,
+    max_absent_share: float = 0.0,
 ) -> Annotations:
     """A table of images for `predict_images`, in the unit and with the classes of a checkpoint.
 
     Args:
         folder: all its .jpg, .jpeg and .png files, by their stems; or with `listed` the images of that COCO or LVIS
             file, by its ids.
+        max_absent_share: of the images that the list names, that the folder may lack.
     Raises:
-        InputError: no image, or a file that the list names and the folder lacks.
+        InputError: no image, or more files that the list names and the folder lacks.
         ConfigError: a list, which has pixels, for a model of relative coordinates.
     """
     saved = load_checkpoint(checkpoint)
@@ -131,7 +136,7 @@ def images_to_predict(
     if saved.relative:
         raise ConfigError(f"{listed}: has pixels, and the model was trained on shares of the image")
     table = read_coco(listed)
-    check_files(table, folder)
+    check_files(table, folder, max_absent_share=max_absent_share)
     none = table.keep(np.zeros(len(table), bool))
     return replace(none, vocabulary=saved.vocabulary, image_labels=ImageLabels())
 
