@@ -72,6 +72,8 @@ class LabelledRows:
             named = {id_: [i] for i, id_ in enumerate(vocabulary.ids)}
         found = [named.get(name, []) for name in self.classes]
         index = np.array([places[0] if len(places) == 1 else -1 for places in found], np.int64)
+        if np.array_equal(index, np.arange(len(vocabulary))):
+            return self.label  # nothing to translate
         label = index[self.label]
         if len(label) and label.min() < 0:
             wrong = self.label[np.argmax(label < 0)]
