@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 WORLD = ("--classes", "world/class-descriptions.csv", "--hierarchy", "world/hierarchy.json")
+SCORES = ("--scores", "softmax", "--scores", "concurrent", "--scores", "sharp")
 
 
 def wildbox(*arguments: str, cwd: Path, status: int = 0) -> str:
@@ -136,8 +137,9 @@ def test_train_predict_evaluate_compare(folder: Path) -> None:
         "--processes",
         "2",
     )
-    said = wildbox(*both, "--device", "cpu", "--scores", "softmax", "--scores", "concurrent", cwd=folder)
-    assert "6 images: shards/softmax, shards/concurrent" in said
+    said = wildbox(*both, "--device", "cpu", *SCORES, cwd=folder)
+    assert "6 images: shards/softmax, shards/concurrent, shards/sharp" in said
+    assert len(list((folder / "shards" / "sharp").glob("part-*.parquet"))) == 2
     for rule in ("softmax", "concurrent"):
         assert len(list((folder / "shards" / rule).glob("part-*.parquet"))) == 2
         wildbox("evaluate", f"shards/{rule}", *truth, *labels, "--out", f"shards_{rule}.csv", cwd=folder)

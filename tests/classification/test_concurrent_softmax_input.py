@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from classification.problems import problem
@@ -73,6 +74,10 @@ def test_logits_that_are_not_finite_are_named(bad: float) -> None:
         ([[0], [1, 3]], "row 1 has label 3, expected 0..2"),
         ([[-1], [1]], "row 0 has label -1, expected 0..2"),
         ([[0]], "1 lists of labels for 2 rows of logits"),
+        ([0, 1], "row 0 is 0, expected the list of its labels, whole numbers"),
+        ([[0], [0.5]], r"row 1 is \[0.5\], expected the list of its labels"),
+        ([[True, False, False], [False, True, False]], r"row 0 is \[True, False, False\], expected the list"),
+        (np.array([[1, 0, 0], [0, 1, 0]]), "expected a tensor or a list of lists, got ndarray"),
     ],
 )
 def test_labels_are_checked(targets: Any, message: str) -> None:
@@ -88,6 +93,12 @@ def test_shapes_and_settings_are_checked() -> None:
         ConcurrentSoftmax(torch.zeros(4, 4)).scores(logits)
     with pytest.raises(InputError, match=r"negatives: expected \(2, 3\) bool, got \(2, 3\) torch.float32"):
         concurrent_softmax_loss(logits, label, rates, negatives=torch.zeros(2, 3))
+    with pytest.raises(InputError, match=r"logits: expected at least one column, got \(2, 0\)"):
+        concurrent_softmax_scores(torch.zeros(2, 0), torch.zeros(0, 0))
+    with pytest.raises(InputError, match=r"logits: expected a tensor \(P, K\), got ndarray"):
+        concurrent_softmax_scores(logits.numpy(), rates)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"rates: expected a tensor \(K, K\), got ndarray"):
+        concurrent_softmax_loss(logits, label, rates.numpy())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="expected mean, sum or none"):
         concurrent_softmax_loss(logits, label, rates, reduction="average")  # type: ignore[arg-type]
 

@@ -15,14 +15,13 @@ from torch import Tensor
 from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_scores
-from wildbox.classification.rates import SparseRates
 
 
-def by_formula(z: Tensor, rates: Tensor, sparse: SparseRates) -> Tensor:
+def by_formula(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
     return formula.scores(z, rates)
 
 
-def as_exported(z: Tensor, rates: Tensor, sparse: SparseRates) -> Tensor:
+def as_exported(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):  # a graph is exported without it
         return formula.exportable_scores(z, rates, removed=int((rates == 1).sum(dim=1).max()))
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from classification.problems import problem
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
 from wildbox.classification import concurrent_softmax_cpu as cpu
@@ -128,41 +132,71 @@ def test_memory_is_the_gradient() -> None:
 @pytest.mark.parametrize("team", ["whole", "too small", "none"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_change_the_result(threads: int, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [concurrent_softmax_loss(Z, Y, R, reduction="none"), concurrent_softmax_scores(Z, R)]
-    whole = cpu.TEAM
-    numbers = set()
+    """Threads take 64 rows each time: these are seven pieces and a rest."""
+    logits, targets, _ = problem(0, proposals=450, columns=9)
 
-    def watched(run: Callable[[int], None], asked: int) -> None:
-        def noted(part: int) -> None:
-            numbers.add(part)
-            run(part)
+    def both() -> list[Tensor]:
+        loss = partial(concurrent_softmax_loss, targets=targets, rates=R, reduction="none")
+        return [*value_and_gradient(lambda z: loss(z).sum(), logits), concurrent_softmax_scores(logits, R)]
 
-        assert whole is not None
-        whole(noted, asked if team == "whole" else 2)
+    expected, whole, asked = both(), cpu.TEAM, []
+
+    def watched(entry: int, addresses: Any, threads: int, flags: int) -> None:
+        asked.append(threads)
+        whole(entry, addresses, threads if team == "whole" else 2, flags)
 
     monkeypatch.setattr(cpu, "TEAM", None if team == "none" else watched)
     monkeypatch.setattr(cpu, "WORK", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert torch.equal(concurrent_softmax_loss(Z, Y, R, reduction="none"), expected[0])
-    assert torch.equal(concurrent_softmax_scores(Z, R), expected[1])
-    if team == "whole" and threads > 1 and sys.platform == "linux":
-        assert numbers == {0, 1, 2}
-    logits = Z.clone()
-    logits[11, 0] = torch.nan
-    with pytest.raises(InputError, match="row 11"):
-        concurrent_softmax_loss(logits, Y, R)
+    for found, of_one_thread in zip(both(), expected, strict=True):
+        assert torch.equal(found, of_one_thread)
+    assert asked == ([threads] * 2 if threads > 1 and team != "none" else [])
+    logits[449, 0] = torch.nan
+    with pytest.raises(InputError, match="row 449"):
+        both()
 
 
-def test_an_error_in_another_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(first: int, last: int) -> int:
-        if first > 0:
-            raise MemoryError("no room")
-        return -1
+@pytest.mark.skipif(cpu.TEAM is None, reason="torch has no OpenMP with GNU's entry points here")
+def test_a_team_has_the_threads_that_were_asked_for() -> None:
+    """Each waits until all have come."""
+    every = threading.Barrier(3)
+    entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: every.wait(timeout=30) and None)
+    cpu.TEAM(ctypes.cast(entry, ctypes.c_void_p).value, None, 3, 0)
+    assert not every.broken
 
-    monkeypatch.setattr(cpu, "WORK", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    with pytest.raises(MemoryError, match="no room"):
-        cpu._in_threads(4, 4, fails)
+
+def test_rows_left_unfinished_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compiled code raises ends a thread and no more: the rows are counted."""
+
+    class Fails:
+        @staticmethod
+        def ctypes(addresses: Any) -> None:
+            """As where there was no memory."""
+
+    monkeypatch.setattr(cpu, "_loss_entry", lambda *_: Fails)
+    monkeypatch.setattr(cpu, "_score_entry", lambda *_: Fails)
+    with pytest.raises(MemoryError, match="no memory to work in"):
+        concurrent_softmax_loss(Z, Y, R)
+    with pytest.raises(MemoryError, match="no memory to work in"):
+        concurrent_softmax_scores(Z, R)
+
+
+@pytest.mark.parametrize("function", [lambda z: RULE(z, Y), RULE.scores], ids=["loss", "scores"])
+def test_tensors_without_memory_are_not_written_to(function: Callable[[Tensor], Tensor]) -> None:
+    """What torch.export and others plan with have shapes alone; results made among them have, too."""
+    expected = function(Z)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for logits in (Z, mode.from_tensor(Z)):
+            found = function(logits)
+            assert isinstance(found, FakeTensor)
+            assert found.shape == expected.shape
+
+
+def test_a_trace_scores_other_logits() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates it, and is not sure of shapes
+        traced = torch.jit.trace(Scored(), Z)
+    torch.testing.assert_close(traced(-Z), RULE.scores(-Z))
 
 
 class Scored(nn.Module):

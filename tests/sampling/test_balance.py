@@ -60,6 +60,7 @@ def test_balance_must_be_a_number_of_at_least_0(balance: float) -> None:
         ([1, math.nan], "class 1 has nan"),
         ([0, 0], "no class occurs"),
         ([], "no class occurs"),
+        ([[1, 2]], r"images per class: expected \(C,\), got \(1, 2\)"),
     ],
 )
 def test_counts_must_be_counts(counts: Any, message: str) -> None:

@@ -126,6 +126,8 @@ def test_refuses_epochs_and_states_of_others() -> None:
         dropin().set_epoch(-1)
     with pytest.raises(ConfigError, match="of seed 4, the sampler has 3"):
         dropin().load_state_dict(dropin(seed=4).state_dict())
+    with pytest.raises(ConfigError, match="the state has no 'epoch'"):
+        dropin().load_state_dict({"seed": dropin().seed, "draw": 0})
 
 
 PROCESS = """

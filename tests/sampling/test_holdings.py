@@ -81,3 +81,9 @@ def test_labels_must_be_among_the_classes() -> None:
         images_by_class([0, 2, 2, 4], [0, 6, 1, 7], classes=7)
     with pytest.raises(ConfigError, match="classes is -1"):
         images_by_class([0], [], classes=-1)
+
+
+@pytest.mark.parametrize("labels", [3, "torch", ["torch"], [0.5], [0, -1]])
+def test_lists_hold_class_indices(labels: Any) -> None:
+    with pytest.raises(InputError, match=r"image 1 has .*, expected the list of its class indices"):
+        to_csr([[0], labels])

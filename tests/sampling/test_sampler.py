@@ -190,6 +190,8 @@ def test_refuses_positions_and_states_of_others() -> None:
         sampler().start_at(-1)
     with pytest.raises(ConfigError, match="of seed 8, the sampler has 7"):
         sampler().load_state_dict(sampler(seed=8).state_dict())
+    with pytest.raises(ConfigError, match="the state has no 'draw', expected what state_dict"):
+        sampler().load_state_dict({"seed": 7})
 
 
 def test_refuses_a_schedule_below_0_when_it_comes() -> None:

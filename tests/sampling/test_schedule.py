@@ -23,3 +23,9 @@ def test_steps_beyond_the_last_are_as_the_last() -> None:
 def test_start_must_be_a_share(start: float) -> None:
     with pytest.raises(ConfigError, match=r"expected a share of the steps in \[0, 1\]"):
         hybrid_balance(0, steps=10, start=start, balance=0.7)
+
+
+@pytest.mark.parametrize(("step", "steps"), [(-1, 10), (0, -1)])
+def test_steps_are_counted_from_0(step: int, steps: int) -> None:
+    with pytest.raises(ConfigError, match="expected none below 0"):
+        hybrid_balance(step, steps=steps, start=0.5, balance=0.7)

@@ -21,6 +21,7 @@ from training.processes import join, start_each
 from training.small_run import draw_small_world, small_run
 
 from wildbox.annotations import Annotations
+from wildbox.classification import ConcurrentSoftmax
 from wildbox.detections import Detections
 from wildbox.detectors.dataset import DetectionDataset, collate, images_of
 from wildbox.detectors.inference import predict, views
@@ -203,6 +204,22 @@ def test_killed_processes_leave_whole_shards_and_go_on(
     assert_same(found, expected, atol=1e-4)
 
 
+def test_a_model_of_the_papers_rates_is_scored_by_sharp_ones_too(checkpoint: Path) -> None:
+    """Trained by r, scored by r and by r ** 0, in one pass; where the rates are sharp already, both are one."""
+    saved = load_checkpoint(checkpoint)
+    model = restore_model(saved)
+    rates = torch.zeros_like(saved.rates)
+    rates[0, 1], rates[1, 0], rates[2, 0] = 0.25, 1.0, 0.5
+    logits = torch.linspace(-2, 2, 3 * len(rates)).reshape(3, -1)
+    milder, sharp = (
+        build_scoring(name, replace(saved, rates=rates), model)(logits) for name in ("concurrent", "sharp")
+    )
+    assert torch.equal(milder, ConcurrentSoftmax(rates).scores(logits))
+    assert torch.equal(sharp, ConcurrentSoftmax(rates.ceil()).scores(logits))
+    assert not torch.equal(milder, sharp)
+    assert torch.equal(build_scoring("concurrent", replace(saved, rates=rates.ceil()), model)(logits), sharp)
+
+
 def test_other_settings_images_or_weights_are_refused(checkpoint: Path, world: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predicted(checkpoint, world / "train", out)
@@ -227,8 +244,11 @@ def test_what_cannot_be_is_told(
     config = saved.config | {"model": saved.config["model"] | {"rule": "sigmoid"}}
     weights = {name: value for name, value in saved.model.items() if not name.startswith("roi_heads.rule.")}
     save_checkpoint(replace(saved, config=config, model=weights), sigmoid)
-    with pytest.raises(ConfigError, match="scores 'softmax': the model was trained with sigmoid"):
-        predicted(sigmoid, world / "train", tmp_path / "never")
+    for name in ("softmax", "concurrent", "sharp"):
+        with pytest.raises(ConfigError, match=f"scores '{name}': the model was trained with sigmoid"):
+            predicted(
+                sigmoid, world / "train", tmp_path / "never", BOTH.model_copy(update={"scores": (name,)})
+            )
     with pytest.raises(InputError, match="no such checkpoint"):
         predicted(tmp_path / "none.pt", world / "train", tmp_path / "never")
     assert not (tmp_path / "never").exists()

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-import wildbox.classification.concurrent_softmax_formula as formula
 import wildbox.classification.concurrent_softmax_operator as operator
 from wildbox.classification.rates import SparseRates, check_rates, sparse_rates
 from wildbox.classification.rule import Reduction, Targets, as_computed, check_reduction, read_targets
@@ -136,7 +135,7 @@ class ConcurrentSoftmax(nn.Module):
     def _look_at_rates(self) -> None:
         """Derive what scoring needs from the rates; called whenever they change."""
         check_rates(self.rates, background=self.background)
-        self._sparse = sparse_rates(self.rates)
+        self._dense, self._sparse = self.rates, sparse_rates(self.rates)
         self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
 
     def loss(
@@ -148,29 +147,25 @@ class ConcurrentSoftmax(nn.Module):
         negatives: Tensor | None = None,
     ) -> Tensor:
         """`concurrent_softmax_loss`."""
-        self._follow(logits)
-        return _loss(logits, targets, self.rates, reduction=reduction, negatives=negatives, check=self.check)
+        rates = self._beside(logits, self.rates)
+        return _loss(logits, targets, rates, reduction=reduction, negatives=negatives, check=self.check)
 
     forward = loss
 
     def scores(self, logits: Tensor) -> Tensor:
         """`concurrent_softmax_scores`; in a graph that is exported, without custom operators."""
-        self._follow(logits)
-        _check_size(logits, self.rates)
-        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-            z = as_computed(logits)
-            return formula.exportable_scores(z, self.rates.to(z.dtype), removed=self._removed)
-        return operator.scores(logits, self.rates, self._sparse, check=self.check)
+        rates = self._beside(logits, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
+        _check_size(logits, rates)
+        return operator.scores(logits, rates, self._sparse, removed=self._removed, check=self.check)
 
-    def _follow(self, logits: Tensor) -> None:
-        if self.rates.device != logits.device:
-            self.to(logits.device)
+    def _beside(self, logits: Tensor, rates: Tensor) -> Tensor:
+        return rates if rates.device == logits.device else self.to(logits.device).rates
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = self.rates.device
-        self.rates = exact.to(device)
+        self.rates = self._dense = exact.to(device)
         self._sparse = SparseRates(*(part.to(device) for part in self._sparse))
         return self
 
@@ -196,8 +191,10 @@ def _loss(
 
 
 def _check_size(logits: Tensor, rates: Tensor) -> None:
-    k = as_computed(logits).shape[1]
-    if k == 0 or rates.shape != (k, k):
+    k = logits.shape[-1] if isinstance(logits, Tensor) and logits.ndim == 2 else as_computed(logits).shape[1]
+    if k == 0:
+        raise InputError(f"logits: expected at least one column, got {tuple(logits.shape)}")
+    if rates.shape != (k, k):
         raise InputError(
             f"rates: expected ({k}, {k}) for logits {tuple(logits.shape)}, got {tuple(rates.shape)}"
         )

@@ -2,7 +2,7 @@
 
 Loss and gradient come from one pass: exponentials are computed once a row, however many labels it has, and
 nothing is allocated but the results. Scores need the rates above 0 alone, a few of K: LANES rows stand side by
-side, and each rate is taken from all of them at once.
+side, and each rate is taken from all of them at once. Threads that call the same loop share its rows by a queue.
 
 Letters: P proposals, K columns, z logits (P, K), r rates (K, K). In units of the largest exponential of the row,
 S_i = Σ (1 - r_ij) exp(z_j) over the competitors j of class i, T = Σ exp(z_j) and D_i = S_i + exp(z_i) =
@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from wildbox.classification.row_queue import finish_rows, take_rows
 from wildbox.classification.vectors import (
     LANES,
     STRICT,
@@ -122,19 +123,11 @@ def _labels_of(targets: Any, p: int, found: Any) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def loss_rows(
-    z: Any,
-    targets: Any,
-    rates: Any,
-    negatives: Any,
-    scale: float,
-    losses: Any,
-    slopes: Any,
-    first: int,
-    last: int,
-) -> int:
-    """Losses (P,) of rows `first` to `last`, and `scale` times their gradients; returns a row at fault, or -1.
+    queue: Any, z: Any, targets: Any, rates: Any, negatives: Any, scale: float, losses: Any, slopes: Any
+) -> None:
+    """Losses (P,) of the rows of a queue, and `scale` times their gradients; a row at fault is left unfinished.
 
     A row is at fault where it has no label or one outside the columns, or where a logit is not finite.
 
@@ -142,22 +135,25 @@ def loss_rows(
         targets: (P, K) bool or (P,) int64.
         negatives: (P, K) bool, or (0, K): all classes but the labels are absent.
     """
-    columns = z.shape[1]
+    rows, columns = z.shape
     spaces, competes = np.empty((3, columns), z.dtype), np.ones(columns, np.bool_)
     space = np.empty(columns, np.int64)
-    for p in range(first, last):
-        labels = space[: _labels_of(targets, p, space)]
-        low, high = extent(z[p])
-        if not len(labels) or not (-np.inf < low and high < np.inf):
-            return p
-        if len(negatives):
-            competes[:] = negatives[p]
-        for i in labels:
-            competes[i] = False
-        losses[p] = _row(z[p], labels, rates, competes, spaces, scale, slopes[p])
-        for i in labels:
-            competes[i] = True
-    return -1
+    start = take_rows(queue, LANES)
+    while start < rows:
+        for p in range(start, min(start + LANES, rows)):
+            labels = space[: _labels_of(targets, p, space)]
+            low, high = extent(z[p])
+            if not len(labels) or not (-np.inf < low and high < np.inf):
+                return
+            if len(negatives):
+                competes[:] = negatives[p]
+            for i in labels:
+                competes[i] = False
+            losses[p] = _row(z[p], labels, rates, competes, spaces, scale, slopes[p])
+            for i in labels:
+                competes[i] = True
+        finish_rows(queue, min(LANES, rows - start))
+        start = take_rows(queue, LANES)
 
 
 @numba.njit(cache=True)
@@ -189,25 +185,24 @@ def _doubtful_score(row: Any, i: int, column: Any, rates: Any, others: Any, valu
     return min(column[i] / left, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)
-def score_rows(
-    z: Any, rates: Any, offsets: Any, others: Any, values: Any, scores: Any, first: int, last: int
-) -> int:
-    """Scores (P, K) of rows `first` to `last`; returns a row with a logit that is not finite, or -1.
+@numba.njit(cache=True)
+def score_rows(queue: Any, z: Any, rates: Any, offsets: Any, others: Any, values: Any, scores: Any) -> None:
+    """Scores (P, K) of the rows of a queue; a row with a logit that is not finite is left unfinished.
 
     Args:
         offsets, others, values: the rates above 0 as CSR, (K + 1,) and int64 columns and values.
     """
-    columns = z.shape[1]
+    rows, columns = z.shape
     side, found = np.zeros((columns, LANES), z.dtype), np.empty((columns, LANES), z.dtype)
     totals, least = np.ones(LANES, z.dtype), np.zeros(LANES, z.dtype)
     space = np.empty(columns, z.dtype)
-    for start in range(first, last, LANES):
-        block = scores[start : min(start + LANES, last)]
+    start = take_rows(queue, LANES)
+    while start < rows:
+        block = scores[start : min(start + LANES, rows)]
         for lane in range(len(block)):
             low, high = extent(z[start + lane])
             if not (-np.inf < low and high < np.inf):
-                return start + lane
+                return
             exponentials_below(z[start + lane], high, block[lane])
             totals[lane] = sum_of(block[lane])
             least[lane] = SINGLE * totals[lane]
@@ -230,4 +225,5 @@ def score_rows(
                             space,
                         )
         transpose(found[:, : len(block)], block)
-    return -1
+        finish_rows(queue, len(block))
+        start = take_rows(queue, LANES)

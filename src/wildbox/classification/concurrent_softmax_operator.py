@@ -33,18 +33,34 @@ def loss(
         rates: (K, K) in [0, 1], on the device of the logits.
         check: look at rows where that means to wait for a GPU; on a CPU they are always looked at.
     """
-    found: Tensor = _Loss.apply(logits, labels, rates, negatives, reduction, check)[0]
+    inputs = (logits, labels, rates, negatives, reduction, check)
+    found: Tensor = _PlainLoss.apply(*inputs) if _is_plain(logits) else _Loss.apply(*inputs)[0]
     return found
 
 
-def scores(logits: Tensor, rates: Tensor, sparse: SparseRates | None = None, *, check: bool) -> Tensor:
+def scores(
+    logits: Tensor,
+    rates: Tensor,
+    sparse: SparseRates | None = None,
+    *,
+    removed: int | None = None,
+    check: bool,
+) -> Tensor:
     """(P, K) σ+ of every class, differentiable once.
 
     Args:
         sparse: `sparse_rates(rates)` where it is at hand.
+        removed: the largest number of rates of 1 in a row, which a graph that is exported without custom operators
+            needs; None: it has one.
     """
-    few = (None, None, None) if sparse is None else sparse
-    found: Tensor = _Scores.apply(logits, rates, *few, check)
+    offsets, others, values = (None, None, None) if sparse is None else sparse
+    if _is_plain(logits):
+        if not (logits.requires_grad and torch.is_grad_enabled()):
+            return _scores(logits, rates, offsets, others, values, check)
+    elif removed is not None and (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()):
+        z = as_computed(logits)
+        return formula.exportable_scores(z, rates.to(z.dtype), removed=removed)
+    found: Tensor = _Scores.apply(logits, rates, offsets, others, values, check)
     return found
 
 
@@ -100,14 +116,15 @@ def _scores(
     check: bool,
 ) -> Tensor:
     z = as_computed(logits)
-    if z.device.type == "cpu":
+    if rates.dtype != z.dtype:
+        rates, values = rates.to(z.dtype), None if values is None else values.to(z.dtype)
+    if z.is_cpu:
         if offsets is None or others is None or values is None:
             offsets, others, values = sparse_rates(rates)
-        sparse = SparseRates(offsets, others, values.to(z.dtype))
-        return cpu.scores(z, rates.to(z.dtype), sparse)
+        return cpu.scores(z, rates, offsets, others, values)
     if check:
         check_finite(z)
-    return formula.scores(z, rates.to(z.dtype))
+    return formula.scores(z, rates)
 
 
 _traced_scores = torch.library.custom_op("wildbox::concurrent_softmax_scores", _scores, mutates_args=())
@@ -135,8 +152,14 @@ def _scale(reduction: str, rows: int) -> float:
 
 
 def _is_plain(logits: Tensor) -> bool:
-    """Whether nothing traces: then an operator costs nothing but itself."""
-    return type(logits) is Tensor and not torch.compiler.is_compiling()
+    """Whether nothing traces, transforms or fakes: then the loops may write to addresses, and nobody need know."""
+    return (
+        type(logits) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+    )
 
 
 def _is_one(direction: Tensor) -> bool:
@@ -177,8 +200,31 @@ def _folded(size: int, dims: Any, inputs: Any, *, shared: set[int]) -> list[Any]
     return folded
 
 
+class _PlainLoss(torch.autograd.Function):
+    """Losses, reduced; the gradient was computed beside them. As `_Loss`, at a third of the cost of a call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        rates: Tensor,
+        negatives: Tensor | None,
+        reduction: str,
+        check: bool,
+    ) -> Tensor:
+        found, slopes = _loss(logits, labels, rates, negatives, _scale(reduction, logits.shape[0]), check)
+        ctx.reduction = reduction
+        ctx.save_for_backward(logits, labels, rates, negatives, slopes)
+        return _reduced(found, reduction)
+
+    @staticmethod
+    def backward(ctx: Any, direction: Tensor) -> Any:
+        return _slopes_along(ctx, direction), None, None, None, None, None
+
+
 class _Loss(torch.autograd.Function):
-    """Losses, reduced, with the gradient that was computed beside them."""
+    """The same for torch.compile and torch.func, with the gradient as a second result."""
 
     @staticmethod
     def forward(
@@ -187,7 +233,7 @@ class _Loss(torch.autograd.Function):
         scale = _scale(reduction, len(logits))
         operator = _loss if _is_plain(logits) else _traced_loss
         found, slopes = operator(logits, labels, rates, negatives, scale, check)
-        return found if reduction == "none" else found.sum() * scale, slopes
+        return _reduced(found, reduction), slopes
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -198,15 +244,8 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, direction: Tensor | None, _: None) -> Any:
-        if direction is None:
-            return None, None, None, None, None, None
-        *inputs, slopes = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient itself will be differentiated
-            scale = _scale(ctx.reduction, len(slopes))
-            slopes = _Slopes.apply(*inputs, slopes, scale)
-        if not _is_one(direction):
-            slopes = slopes * (direction[:, None] if ctx.reduction == "none" else direction)
-        return slopes.to(inputs[0].dtype), None, None, None, None, None
+        slopes = None if direction is None else _slopes_along(ctx, direction)
+        return slopes, None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, dims: Any, *inputs: Any) -> Any:
@@ -218,6 +257,21 @@ class _Loss(torch.autograd.Function):
             return (found, slopes), (0, 0)
         scale = _scale(reduction, found.shape[1])
         return (found.sum(dim=1) * scale, slopes * scale), (0, 0)
+
+
+def _reduced(found: Tensor, reduction: str) -> Tensor:
+    return found if reduction == "none" else found.sum() * _scale(reduction, found.shape[0])
+
+
+def _slopes_along(ctx: Any, direction: Tensor) -> Tensor:
+    """The gradient that was saved, times the direction that backward has come from: a scalar, or (P,) for "none"."""
+    *inputs, slopes = ctx.saved_tensors
+    if torch.is_grad_enabled():  # the gradient itself will be differentiated
+        slopes = _Slopes.apply(*inputs, slopes, _scale(ctx.reduction, len(slopes)))
+    if not _is_one(direction):
+        slopes = slopes * (direction[:, None] if ctx.reduction == "none" else direction)
+    wanted: Tensor = slopes.to(inputs[0].dtype)
+    return wanted
 
 
 class _Slopes(torch.autograd.Function):

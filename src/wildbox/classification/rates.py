@@ -43,6 +43,8 @@ def check_rates(rates: Tensor, *, background: int | None = None) -> None:
     Traceback (most recent call last):
     wildbox.errors.InputError: rates[0, 1] is 0.5, expected 0: column 1 is the background
     """
+    if not isinstance(rates, Tensor):
+        raise InputError(f"rates: expected a tensor (K, K), got {type(rates).__name__}")
     if rates.ndim != 2 or rates.shape[0] != rates.shape[1] or not rates.is_floating_point():
         raise InputError(f"rates: expected (K, K) of floats, got {tuple(rates.shape)} {rates.dtype}")
     columns = len(rates)

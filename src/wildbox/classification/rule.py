@@ -7,6 +7,7 @@ z logits (P, K), y labels (P, K), Y the set of labels of one proposal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -46,6 +47,8 @@ class Rule(Protocol):
 
 def as_computed(logits: Tensor) -> Tensor:
     """Logits (P, K) in the dtype that rules compute in: float64 stays, every other one becomes float32."""
+    if not isinstance(logits, Tensor):
+        raise InputError(f"logits: expected a tensor (P, K), got {type(logits).__name__}")
     if logits.ndim != 2 or not logits.is_floating_point():
         raise InputError(f"logits: expected (P, K) floating, got {tuple(logits.shape)} {logits.dtype}")
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -162,17 +165,29 @@ def check_frequencies(frequencies: Tensor | ArrayLike) -> Tensor:
 
 
 def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: int) -> Tensor:
+    if hasattr(targets, "dtype"):  # an array's 0 and 1 would be read as labels
+        raise InputError(f"targets: expected a tensor or a list of lists, got {type(targets).__name__}")
     if len(targets) != rows:
         raise InputError(f"targets: {len(targets)} lists of labels for {rows} rows of logits")
     members = torch.zeros(rows, columns, dtype=torch.bool)
-    for row, labels in enumerate(targets):
+    each = [_whole_numbers(row, labels) for row, labels in enumerate(targets)]
+    for row, labels in enumerate(each):
         wrong = [i for i in labels if not 0 <= i < columns]
         if wrong:
             raise InputError(f"targets: row {row} has label {wrong[0]}, expected 0..{columns - 1}")
-    counts = torch.tensor([len(labels) for labels in targets], dtype=torch.int64)
-    flat = torch.tensor([int(i) for labels in targets for i in labels], dtype=torch.int64)
+    counts = torch.tensor([len(labels) for labels in each], dtype=torch.int64)
+    flat = torch.tensor([i for labels in each for i in labels], dtype=torch.int64)
     members[torch.repeat_interleave(torch.arange(rows), counts), flat] = True
     return members
+
+
+def _whole_numbers(row: int, labels: Sequence[int]) -> list[int]:
+    try:
+        if not any(isinstance(i, bool) for i in labels):
+            return [index(i) for i in labels]
+    except TypeError:
+        pass
+    raise InputError(f"targets: row {row} is {labels!r}, expected the list of its labels, whole numbers")
 
 
 def _first(rows: Tensor) -> int:

@@ -52,7 +52,10 @@ def train(
 
 Scores = Annotated[
     list[str] | None,
-    typer.Option(help="own (the rule it was trained with: the default), softmax, concurrent; may repeat."),
+    typer.Option(
+        help="own (the rule it was trained with: the default), softmax, concurrent, or sharp (concurrent with every "
+        "rate made 1); may repeat."
+    ),
 ]
 ImagesOf = Annotated[
     Path | None,

@@ -31,7 +31,7 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
 
     Raises:
         ConfigError: lambda below 0 or not finite.
-        InputError: a count below 0 or not finite, or no class that occurs.
+        InputError: not one row of counts, a count below 0 or not finite, or no class that occurs.
 
     Source: Peng et al., CVPR 2020, soft-balance sampling.
 
@@ -41,6 +41,8 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
     if not (np.isfinite(balance) and balance >= 0):
         raise ConfigError(f"balance (lambda) is {balance}, expected a number of at least 0")
     counts = np.asarray(images_per_class, np.float64)
+    if counts.ndim != 1:
+        raise InputError(f"images per class: expected (C,), got {counts.shape}")
     if (wrong := ~(np.isfinite(counts) & (counts >= 0))).any():
         label = int(np.argmax(wrong))
         raise InputError(

@@ -6,6 +6,7 @@ Letters: B images, C classes, E entries (image, class), as many as there are lab
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import index
 
 import numba
 import numpy as np
@@ -25,12 +26,25 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
     Returns:
         offsets (B + 1,) and labels (E,): the classes of image b are labels[offsets[b]:offsets[b + 1]].
 
+    Raises:
+        InputError: what is no list of class indices; the image is named.
+
     >>> [column.tolist() for column in to_csr([[4], [], [1, 2]])]
     [[0, 1, 1, 3], [4, 1, 2]]
     """
-    rows = [[int(label) for label in labels] for labels in labels_of_images]
+    rows = [_indices(image, labels) for image, labels in enumerate(labels_of_images)]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return offsets, np.array([label for row in rows for label in row], np.int64)
+
+
+def _indices(image: int, labels: Iterable[int]) -> list[int]:
+    try:
+        found = [index(label) for label in labels]
+    except TypeError:
+        found = [-1]
+    if any(label < 0 for label in found):
+        raise InputError(f"image {image} has {labels!r}, expected the list of its class indices, from 0 on")
+    return found
 
 
 def images_by_class(

@@ -87,8 +87,8 @@ class BalancedSampler(Sampler[int]):
         return {"seed": self._stream.seed, "draw": self._position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue where the state was taken; `ConfigError` where it is of another seed."""
-        _check_seed(state, self._stream.seed)
+        """Continue where the state was taken; `ConfigError` where it is of another seed, or no state."""
+        _check_state(state, self._stream.seed, "draw")
         self.start_at(state["draw"])
 
     def __iter__(self) -> Iterator[int]:
@@ -173,7 +173,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """The next iteration continues where the state was taken; `ConfigError` where it is of another seed."""
-        _check_seed(state, self.seed)
+        _check_state(state, self.seed, "epoch", "draw")
         self.set_epoch(state["epoch"])
         self._resume_at = self._drawn = state["draw"]
 
@@ -210,6 +210,9 @@ def _checked_length(length: int | None) -> int | None:
     return length
 
 
-def _check_seed(state: Mapping[str, int], seed: int) -> None:
+def _check_state(state: Mapping[str, int], seed: int, *needed: str) -> None:
+    missing = [name for name in ("seed", *needed) if name not in state]
+    if missing:
+        raise ConfigError(f"the state has no {missing[0]!r}, expected what state_dict() gave")
     if state["seed"] != seed:
         raise ConfigError(f"the state is of seed {state['seed']}, the sampler has {seed}")

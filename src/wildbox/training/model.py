@@ -34,7 +34,9 @@ from wildbox.training.checkpoint import Checkpoint
 from wildbox.training.config import ModelConfig, RuleName, RunConfig
 from wildbox.vocabulary import Vocabulary
 
-ScoringName = Literal["own", "softmax", "concurrent"]
+ScoringName = Literal["own", "softmax", "concurrent", "sharp"]
+"""own is the rule of training, concurrent and sharp are concurrent softmax: by the rates of training, and by these
+with every rate above 0 made 1."""
 SOFTMAX_FAMILY = ("softmax", "softmax-multihot", "concurrent-softmax")
 """Rules whose logits softmax and concurrent softmax both score."""
 
@@ -121,7 +123,7 @@ def build_model(
 
 
 def build_scoring(name: ScoringName, checkpoint: Checkpoint, model: Detector) -> Scoring:
-    """The scores of a rule's name; `own` is the rule that the model was trained with.
+    """The scores that a name stands for, see `ScoringName`.
 
     Args:
         model: restored from the checkpoint.
@@ -134,7 +136,10 @@ def build_scoring(name: ScoringName, checkpoint: Checkpoint, model: Detector) ->
     rule = RunConfig.model_validate(checkpoint.config).model.rule
     if rule not in SOFTMAX_FAMILY:
         raise ConfigError(f"scores {name!r}: the model was trained with {rule}, whose own scores alone fit")
-    return Softmax().scores if name == "softmax" else ConcurrentSoftmax(checkpoint.rates).scores
+    if name == "softmax":
+        return Softmax().scores
+    rates = checkpoint.rates
+    return ConcurrentSoftmax((rates > 0).to(rates.dtype) if name == "sharp" else rates).scores
 
 
 def restore_model(checkpoint: Checkpoint) -> Detector:
