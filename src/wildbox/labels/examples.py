@@ -60,10 +60,10 @@ def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: 
     found: list[list[Example]] = [[] for _ in range(groups)]
     if count and groups:
         bits = np.ascontiguousarray(annotations.boxes).view(np.uint64)
-        for row, key in zip(*map(np.ndarray.tolist, _drawn(bits, group, groups, count)), strict=True):
-            x1, y1, x2, y2 = annotations.boxes[row].tolist()
-            image_id = annotations.image_ids[annotations.image[row]]
-            found[group[row]].append(Example(key, image_id, (x1, y1, x2, y2)))
+        rows, keys = _drawn(bits, group, groups, count)
+        columns = (group[rows], keys, annotations.image[rows], annotations.boxes[rows])
+        for of, key, image, (x1, y1, x2, y2) in zip(*map(np.ndarray.tolist, columns), strict=True):
+            found[of].append(Example(key, annotations.image_ids[image], (x1, y1, x2, y2)))
     return [merged(tuple(some), (), count=count) for some in found]
 
 

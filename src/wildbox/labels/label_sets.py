@@ -42,9 +42,11 @@ class LabelSets:
             raise ConfigError(f"label sets with {self.examples} and {other.examples} examples do not add up")
         found: dict[tuple[int, ...], LabelSet] = {one.labels: one for one in self.sets}
         for one in other.sets:
-            ours = found.get(one.labels, LabelSet(one.labels, 0, ()))
-            kept = merged(ours.examples, one.examples, count=self.examples)
-            found[one.labels] = LabelSet(one.labels, ours.boxes + one.boxes, kept)
+            ours = found.get(one.labels)
+            if ours is not None:
+                kept = merged(ours.examples, one.examples, count=self.examples)
+                one = LabelSet(one.labels, ours.boxes + one.boxes, kept)
+            found[one.labels] = one
         return LabelSets(_ranked(found.values()), self.examples)
 
     def by_size(self) -> list[int]:
@@ -79,9 +81,8 @@ def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, example
     """
     classes, rows = len(annotations.vocabulary), objects.rows
     which, first = _numbered(objects.offsets, objects.labels)
-    members = [(i,) for i in range(classes)] + [
-        tuple(objects.of(box).tolist()) for box in rows[first].tolist()
-    ]
+    bounds = zip(objects.offsets[first].tolist(), objects.offsets[first + 1].tolist(), strict=True)
+    members = [(i,) for i in range(classes)] + [tuple(objects.labels[a:b].tolist()) for a, b in bounds]
     group, boxes = _grouped(
         annotations.label, rows, which, objects.offsets, objects.labels, classes, len(first)
     )
