@@ -32,6 +32,8 @@ CHUNK = 2**24
 """Bytes: large enough to keep the threads busy, small enough that memory does not count."""
 LOOK_AHEAD = 2**14
 """Bytes in which the end of a line is looked for before a chunk is read."""
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""Of some damaged files polars panics, which is no Exception."""
 MOST_THREADS = 8
 """That work on a file's parts."""
 BLOCK = 32
@@ -121,7 +123,7 @@ def each_chunk(
     tell({"the last line has no line break; the file may be cut short": int(last != b"\n")}, path=path)
 
 
-def thread_count() -> int:
+def reading_threads() -> int:
     """Threads that work on a file's parts: twice as many as polars has, since each waits for those at times.
 
     Not a constant, since asking polars starts its threads: a process that is forked after that, as many a data loader's
@@ -133,7 +135,7 @@ def thread_count() -> int:
 def _in_order(work: Callable[[bytes], T], chunks: Iterable[bytes]) -> Iterator[tuple[bytes, T]]:
     """Each chunk with what `work` makes of it in a thread; few are held at a time."""
     waiting: deque[tuple[bytes, Future[T]]] = deque()
-    threads = thread_count()
+    threads = reading_threads()
     with ThreadPoolExecutor(threads) as pool:
         for chunk in chunks:
             waiting.append((chunk, pool.submit(work, chunk)))
@@ -253,7 +255,7 @@ def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:
             data.decode()
         schema = dict.fromkeys(layout.fields, TEXT) | layout.wanted
         table = pl.scan_csv(data, has_header=False, schema=schema).select(*layout.wanted).collect()
-    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+    except (*POLARS_ERRORS, UnicodeDecodeError):
         return None
     bad = [check.bad for check in layout.checks]
     if len(table) != lines or (bad and table.select(pl.any_horizontal(bad).any()).item()):

@@ -18,7 +18,16 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import NUMBER, TEXT, Check, Columns, each_chunk, find_line, thread_count
+from wildbox.formats.csv_rows import (
+    NUMBER,
+    POLARS_ERRORS,
+    TEXT,
+    Check,
+    Columns,
+    each_chunk,
+    find_line,
+    reading_threads,
+)
 from wildbox.formats.files import open_file, read_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
@@ -132,7 +141,7 @@ def _whole(
         return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
 
     ids = table.select(*IDS)
-    with ThreadPoolExecutor(thread_count()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
     return replace(join_parts(parts, path, found), values=(score, boxes))
 
@@ -161,8 +170,7 @@ def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
         return pl.scan_parquet(path).select(columns).collect(engine="streaming")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
-    # of some damaged files polars panics, which is no Exception
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except POLARS_ERRORS as error:
         raise InputError(f"not a Parquet file: {str(error).splitlines()[0]}", path=path) from error
 
 
@@ -246,7 +254,7 @@ def read_results(path: Path) -> pl.DataFrame:
             boxes = frame["bbox"].list.to_struct(fields=sides).struct.unnest()
             if not any(boxes.null_count().row(0)):
                 return frame.drop("bbox").with_columns(pl.col(ids).cast(pl.Int64)).hstack(boxes)
-    except (pl.exceptions.PolarsError, OSError):
+    except (*POLARS_ERRORS, OSError):
         pass  # ids as texts, or a defect of the file: read it again with care
     return _entries(path)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, thread_count
+from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, reading_threads
 from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -229,7 +229,7 @@ def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
         for whole, some in zip(values, part.values, strict=True):
             whole[rows] = some
 
-    with ThreadPoolExecutor(thread_count()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         list(pool.map(fill, parts, ends.tolist()))
     return label, values
 

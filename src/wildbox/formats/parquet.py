@@ -21,6 +21,7 @@ import polars as pl
 
 from wildbox.annotations import Annotations, ImageLabels, UniqueIds, concatenate
 from wildbox.errors import ConfigError, InputError
+from wildbox.formats.csv_rows import POLARS_ERRORS
 from wildbox.formats.files import read_json, whole_file
 from wildbox.threads import load_compiled
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -85,8 +86,7 @@ class ParquetDataset:
         path = _path(self.folder, KINDS[kind], number)
         try:
             table = pl.read_parquet(path)
-        # of some damaged files polars panics, which is no Exception
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        except (OSError, *POLARS_ERRORS) as error:
             raise InputError(f"cannot be read: {str(error).splitlines()[0]}", path=path) from error
         missing = {*(IMAGES, BOXES, LABELS)[kind]} - {*table.columns}
         if missing:

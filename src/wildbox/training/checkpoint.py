@@ -59,9 +59,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         try:
             torch.save(content, stream)
-        except (
-            RuntimeError
-        ) as error:  # where the stream fails, torch fails again over its end, and hides that
+        except RuntimeError as error:
+            # where the stream fails, torch fails again over its end, and hides that
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
