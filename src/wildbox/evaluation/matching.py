@@ -31,10 +31,12 @@ Found = tuple[Ints, Ints, Floats, Floats]
 """Detections: offsets of the images (B + 1,); label (D,), score (D,), boxes (D, 4)."""
 Truth = tuple[Ints, Ints, Floats, Bools]
 """Offsets of the images (B + 1,); label (N,), boxes (N, 4), is_group_of (N,)."""
-Chains = tuple[Ints, Ints, Ints, Ints, Ints]
-"""The boxes of a class in the image at hand, in their order. Of each class: the latest image that holds a box of it,
-and the first of these boxes. Of each box, counted from the first of the images of this thread: the next box of the
-chain, -1 for none, and the first of the detections that reached it. Of each detection, likewise: the box it reached."""
+Chains = tuple[Ints, Ints, Ints, Ints]
+"""The boxes of a class in the image at hand, counted from its first and in their order. Of each class: the latest image
+that holds a box of it, and the first of these boxes. Of each box: the next one of the chain, -1 for none, and the first
+of the detections that reached it, likewise."""
+Asking = tuple[Ints, Ints]
+"""The detections of an image whose class has a box there, and the box that each reached, -1 for none."""
 
 
 def match(
@@ -118,75 +120,86 @@ def _match_images(
 ) -> None:
     offsets, label, score, _ = found
     looked_for = np.full(classes, -1, np.int64)
-    begin, end = truth[0][first], truth[0][last]
-    chains = (
-        np.full(classes, -1, np.int64),
-        np.empty(classes, np.int64),
-        np.empty(end - begin, np.int64),
-        np.full(end - begin, -1, np.int64),
-        np.full(offsets[last] - offsets[first], -1, np.int64),
-    )
-    boxed_in, start, link, winner, _ = chains
-    origin = (begin, offsets[first])
+    most, most_found = _longest(truth[0][first : last + 1]), _longest(offsets[first : last + 1])
+    boxed_in, start = np.full(classes, -1, np.int64), np.empty(classes, np.int64)
+    link, winner = np.empty(most, np.int64), np.empty(most, np.int64)
+    asking = (np.empty(most_found, np.int64), np.empty(most_found, np.int64))
     for b in range(first, last):
-        for t in range(truth[0][b + 1] - 1, truth[0][b] - 1, -1):
-            c = truth[1][t]
-            link[t - begin] = start[c] if boxed_in[c] == b else -1
-            start[c] = t - begin
+        begin, end = truth[0][b], truth[0][b + 1]
+        winner[: end - begin] = -1
+        for t in range(end - begin - 1, -1, -1):
+            c = truth[1][begin + t]
+            link[t] = start[c] if boxed_in[c] == b else -1
+            start[c] = t
             boxed_in[c] = looked_for[c] = b
         for i in range(verified[0][b], verified[0][b + 1]):
             looked_for[verified[1][i]] = b
         for d in range(offsets[b], offsets[b + 1]):
             if verified_only and looked_for[label[d]] != b and outcome[d] == FALSE:
                 outcome[d] = UNVERIFIED
-        _match_image(b, found, truth, chains, origin, iou, absorbing, outcome)
-        for d in range(offsets[b], offsets[b + 1]):
-            if outcome[d] < IGNORED and boxed_in[label[d]] == b and not tied[b]:
-                tied[b] = _is_tied(d, start[label[d]], link, winner, score, outcome)
+        boxes = (truth[2][begin:end], truth[3][begin:end])
+        count = _match_image(
+            b, found, boxes, (boxed_in, start, link, winner), asking, iou, absorbing, outcome
+        )
+        for d in asking[0][:count]:
+            if outcome[d] < IGNORED and _is_tied(d, start[label[d]], link, winner, score, outcome):
+                tied[b] = True
+                break
+
+
+@numba.njit(cache=True, nogil=True)
+def _longest(offsets: Ints) -> int:
+    """Rows of the longest list."""
+    most = 0
+    for i in range(len(offsets) - 1):
+        most = max(most, offsets[i + 1] - offsets[i])
+    return most
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _match_image(
     b: int,
     found: Found,
-    truth: Truth,
+    truth: tuple[Floats, Bools],
     chains: Chains,
-    origin: tuple[int, int],
+    asking: Asking,
     iou: float,
     absorbing: bool,
     outcome: Outcomes,
-) -> None:
+) -> int:
     """Let the detections of image b ask for the box of largest IoU, which keeps the first of them; group-of boxes
-    absorb what is left."""
+    absorb what is left. How many detections asked."""
     offsets, label, score, boxes = found
-    boxed_in, start, link, winner, nearest = chains
-    truth_boxes, is_group_of = truth[2][origin[0] :], truth[3][origin[0] :]
+    boxed_in, start, link, winner = chains
+    asked, nearest = asking
+    count = 0
     for d in range(offsets[b], offsets[b + 1]):
         if absorbing and not (boxes[d, 0] < boxes[d, 2] and boxes[d, 1] < boxes[d, 3]):
             outcome[d] = NO_AREA
         elif outcome[d] == FALSE and boxed_in[label[d]] == b:
-            t = _find(d, start[label[d]], link, boxes, truth_boxes, is_group_of, iou, absorbing)
-            nearest[d - origin[1]] = t
+            t = _find(d, start[label[d]], link, boxes, truth, iou, absorbing)
+            asked[count], nearest[count] = d, t
+            count += 1
             if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
                 winner[t] = d
-    for d in range(offsets[b], offsets[b + 1]):
-        if outcome[d] != FALSE or boxed_in[label[d]] != b:
-            continue
-        t = nearest[d - origin[1]]
+    is_group_of = truth[1]
+    for k in range(count):
+        d, t = asked[k], nearest[k]
         if t >= 0 and is_group_of[t]:
             outcome[d] = IGNORED
         elif t >= 0 and winner[t] == d:
             outcome[d] = TRUE
         elif absorbing:
-            t = _absorb(d, start[label[d]], link, boxes, truth_boxes, is_group_of, iou)
+            t = _absorb(d, start[label[d]], link, boxes, truth, iou)
             if t >= 0:
                 outcome[d] = IGNORED
                 if winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
                     winner[t] = d
     if absorbing:
-        for t in range(truth[0][b] - origin[0], truth[0][b + 1] - origin[0]):
+        for t in range(len(is_group_of)):
             if is_group_of[t] and winner[t] >= 0 and score[winner[t]] > 0:
                 outcome[winner[t]] = GROUP
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -217,13 +230,12 @@ def _find(
     t: int,
     link: Ints,
     found: Floats,
-    boxes: Floats,
-    is_group_of: Bools,
+    truth: tuple[Floats, Bools],
     iou: float,
     ordinary_only: bool,
 ) -> int:
     """Of the chain from t on, the first box of largest IoU with detection d; -1 where that is below `iou`."""
-    best, largest = -1, -1.0
+    (boxes, is_group_of), best, largest = truth, -1, -1.0
     ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
     area = (ax2 - ax1) * (ay2 - ay1)
     while t >= 0:
@@ -238,9 +250,9 @@ def _find(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _absorb(d: int, t: int, link: Ints, found: Floats, boxes: Floats, is_group_of: Bools, iou: float) -> int:
+def _absorb(d: int, t: int, link: Ints, found: Floats, truth: tuple[Floats, Bools], iou: float) -> int:
     """Of the chain from t on, the first group-of box with the largest share of detection d; -1 below `iou`."""
-    best, largest = -1, -1.0
+    (boxes, is_group_of), best, largest = truth, -1, -1.0
     ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
     area = (ax2 - ax1) * (ay2 - ay1)
     while t >= 0:
