@@ -21,7 +21,7 @@ from wildbox.annotations import Floats, Ints
 from wildbox.evaluation.matches import Compact, Matches
 from wildbox.evaluation.matching import FALSE, Outcomes
 from wildbox.formats.files import write_csv
-from wildbox.threads import in_chunks
+from wildbox.threads import in_chunks, over_lists
 from wildbox.vocabulary import Vocabulary
 
 POINTS = ("class_id", "score", "precision", "recall")
@@ -103,7 +103,7 @@ def curves(matches: Matches) -> Curves:
     )
 
 
-BLOCK = 2**21
+BLOCK = 2**20
 """Detections that are sorted by class at once: 16 bytes of memory for each."""
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
@@ -131,7 +131,8 @@ class TruePositives:
 def true_positives(matches: Matches) -> TruePositives:
     """The true positives by class, falling score, and the order of equals that `Matches` states."""
     rank = matches.image_rank()
-    rows = np.flatnonzero((matches.worth > 0)[matches.outcome])
+    worthy = [matches.outcome == outcome for outcome in np.flatnonzero(matches.worth > 0).tolist()]
+    rows = np.flatnonzero(np.logical_or.reduce(worthy))
     of_image = rank[matches.image_of(rows)]
     if np.any(rank[1:] < rank[:-1]):
         order = np.argsort(of_image, kind="stable")
@@ -143,33 +144,44 @@ def true_positives(matches: Matches) -> TruePositives:
     return TruePositives(rank, (offsets, score, of_image[order], rows[order]), index)
 
 
-@numba.njit(cache=True, nogil=True)
 def _sorted(offsets: Ints, score: Floats, rows: Ints) -> tuple[Floats, Ints, Index]:
     """Scores and rows of each class by falling score, equal ones in the order given; and the index of the scores."""
-    classes = len(offsets) - 1
-    first = np.zeros(classes + 1, np.int64)
-    for c in range(classes):
-        parts = 1
-        while parts < offsets[c + 1] - offsets[c]:
-            parts *= 2
-        first[c + 1] = first[c] + parts + 1
+    parts = 1 << np.frexp(np.maximum(np.diff(offsets) - 1, 0))[1].astype(np.int64)
+    first = np.concatenate([[0], np.cumsum(parts + 1)])
     above = np.zeros(first[-1], np.int32)
     sorted_score, sorted_rows = np.empty_like(score), np.empty_like(rows)
-    for c in range(classes):
-        begin, parts = first[c], first[c + 1] - first[c] - 1
+
+    def task(begin: int, end: int) -> None:
+        _sort_classes(begin, end, offsets, (score, rows), (first, above), (sorted_score, sorted_rows))
+
+    over_lists(task, offsets)
+    return sorted_score, sorted_rows, (first, above)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_classes(
+    begin: int,
+    end: int,
+    offsets: Ints,
+    given: tuple[Floats, Ints],
+    index: Index,
+    out: tuple[Floats, Ints],
+) -> None:
+    (score, rows), (first, above), (sorted_score, sorted_rows) = given, index, out
+    for c in range(begin, end):
+        start, parts = first[c], first[c + 1] - first[c] - 1
         for p in range(offsets[c], offsets[c + 1]):
-            above[begin + min(int(score[p] * parts), parts - 1)] += 1
-        for k in range(begin + parts - 1, begin - 1, -1):
+            above[start + min(int(score[p] * parts), parts - 1)] += 1
+        for k in range(start + parts - 1, start - 1, -1):
             above[k] += above[k + 1]
-        after = offsets[c] + above[begin + 1 : begin + parts + 1]
+        after = offsets[c] + above[start + 1 : start + parts + 1]
         for p in range(offsets[c], offsets[c + 1]):
             k = min(int(score[p] * parts), parts - 1)
             sorted_score[after[k]], sorted_rows[after[k]] = score[p], rows[p]
             after[k] += 1
         for k in range(parts):
-            low, high = offsets[c] + above[begin + k + 1], offsets[c] + above[begin + k]
+            low, high = offsets[c] + above[start + k + 1], offsets[c] + above[start + k]
             _sort(sorted_score[low:high], sorted_rows[low:high])
-    return sorted_score, sorted_rows, (first, above)
 
 
 @numba.njit(cache=True, nogil=True)

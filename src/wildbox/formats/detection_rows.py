@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numba
 import numpy as np
 import polars as pl
 
+from wildbox.boxes import Floats
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import (
     NUMBER,
@@ -62,11 +64,13 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
         classes: the classes that there should be, so that reading is faster where there are no others.
         relative: whether coordinates have to be relative to the image.
     """
-    checks, likely = _checks(relative=bool(relative)), pl.Enum(classes) if classes else None
+    likely = pl.Enum(classes) if classes else None
     if path.suffix == ".parquet":
-        return _whole(_collected(path, IDS | NUMBERS), checks, path, ("row {}: ", 1), likely)
+        table = _collected(path, IDS | NUMBERS)
+        return _whole(table, path, ("row {}: ", 1), relative=bool(relative), likely=likely)
     if is_json(path):
         return result_rows(read_results(path), path, relative=relative)
+    checks = _checks(relative=bool(relative))
     if _is_submission(path):
         return _read_submission(path, checks)
     return read_labelled_rows(path, NUMBERS, _values, checks=checks, likely=likely)
@@ -90,18 +94,23 @@ def ids_in(path: Path, column: str) -> list[str]:
 
 
 def _checks(*, relative: bool) -> list[Check]:
+    low, high = _limits(relative=relative)
+    near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
+
     def outside(name: str, low: float, high: float) -> pl.Expr:
         return ~pl.col(name).is_between(low, high).fill_null(False)  # NaN is above all, too
 
-    checks = [LABELLED, Check(outside("Score", 0, 1), ("Score",), "a score in [0, 1]")]
-    for name in CORNERS:
-        if relative:
-            near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
-            checks.append(Check(outside(name, 1 - FAR, FAR), (name,), near))
-        else:
-            largest = sys.float_info.max
-            checks.append(Check(outside(name, -largest, largest), (name,), "a finite number"))
-    return checks
+    expected = near if relative else "a finite number"
+    return [
+        LABELLED,
+        Check(outside("Score", 0, 1), ("Score",), "a score in [0, 1]"),
+        *(Check(outside(name, low, high), (name,), expected) for name in CORNERS),
+    ]
+
+
+def _limits(*, relative: bool) -> tuple[float, float]:
+    """Of a coordinate."""
+    return (1 - FAR, FAR) if relative else (-sys.float_info.max, sys.float_info.max)
 
 
 def _values(table: pl.DataFrame) -> Arrays:
@@ -115,26 +124,23 @@ def _is_submission(path: Path) -> bool:
 
 
 def _whole(
-    table: pl.DataFrame,
-    checks: Sequence[Check],
-    path: Path,
-    place: tuple[str, int],
-    likely: pl.Enum | None = None,
+    table: pl.DataFrame, path: Path, place: tuple[str, int], *, relative: bool, likely: pl.Enum | None = None
 ) -> LabelledRows:
     """Rows of a table that holds a whole file; their values are put where they stay at once.
 
     Args:
         place: what an error says of a row, whose number stands for {}; and the number of the first row.
     """
-    checks = [NAMED, *checks]
-    any_bad = pl.any_horizontal(check.bad.any() for check in checks)
     score, boxes = np.empty(len(table)), np.empty((len(table), 4))
 
     def part(start: int) -> Part:
         rows = table.slice(start, ROWS)
-        if rows.select(any_bad).item():
+        columns = tuple(rows[name].to_numpy() for name in NUMBERS)  # a null becomes NaN
+        here = slice(start, start + ROWS)
+        right = _fill(columns, _limits(relative=relative), score[here], boxes[here])
+        if not right or any(rows[name].null_count() for name in IDS):
+            checks = [NAMED, *_checks(relative=relative)]
             _refuse(table.with_row_index("row", place[1]), checks, path, place[0])
-        score[start : start + ROWS], boxes[start : start + ROWS] = _values(rows)
         return part_of(rows, lambda _: (), likely=likely)
 
     def found(column: str, value: str) -> tuple[str, None]:
@@ -144,6 +150,20 @@ def _whole(
     with ThreadPoolExecutor(reading_threads()) as pool:
         parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
     return replace(join_parts(parts, path, found), values=(score, boxes))
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(columns: tuple[Floats, ...], limits: tuple[float, float], score: Floats, boxes: Floats) -> bool:
+    """Put `NUMBERS` where they stay; whether scores are in [0, 1] and coordinates within limits, as `_checks` says."""
+    given, x1, y1, x2, y2 = columns
+    low, high = limits
+    right = True  # of NaN nothing is
+    for i in range(len(given)):
+        score[i], boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = given[i], x1[i], y1[i], x2[i], y2[i]
+        right &= (given[i] >= 0) & (given[i] <= 1)
+        for j in range(4):
+            right &= (boxes[i, j] >= low) & (boxes[i, j] <= high)
+    return right
 
 
 def _refuse(table: pl.DataFrame, checks: Sequence[Check], path: Path, place: str) -> None:
@@ -235,7 +255,7 @@ def result_rows(entries: pl.DataFrame, path: Path, *, relative: bool | None = No
     )
     box = {"XMin": x, "YMin": y, "XMax": x + width, "YMax": y + height}
     table = entries.select(*ids, pl.col("score").alias("Score"), **box)
-    return _whole(table, _checks(relative=bool(relative)), path, ("[{}]: ", 0))
+    return _whole(table, path, ("[{}]: ", 0), relative=bool(relative))
 
 
 def read_results(path: Path) -> pl.DataFrame:
