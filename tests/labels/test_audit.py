@@ -40,7 +40,7 @@ def same(a: LabelAudit, b: LabelAudit) -> bool:
         and bool((a.rates.values == b.rates.values).all())
         and bool((a.unexplained == b.unexplained).all())
         and a.counts.images.tolist() == b.counts.images.tolist()
-        and a.label_sets == b.label_sets
+        and a.label_sets.sets == b.label_sets.sets
         and a.contradictions.boxes.tolist() == b.contradictions.boxes.tolist()
         and a.contradictions.examples == b.contradictions.examples
         and suspects(a) == suspects(b)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations
-from wildbox.errors import ConfigError
-from wildbox.labels.examples import Examples, draw_examples, merged
+from wildbox.labels.examples import DrawnExamples, Examples, draw_examples
 
 Ints = NDArray[np.int64]
 
@@ -21,17 +21,17 @@ class Contradictions:
 
     boxes: Ints
     """(C,) boxes of each class on images where it is verified to be absent."""
-    examples: tuple[Examples, ...]
-    """C lists of some of these boxes."""
-    count: int
-    """How many examples of each class are kept, where there are so many."""
+    drawn: DrawnExamples
+    """Of some of these boxes; the groups are the classes."""
 
     def __add__(self, other: Contradictions) -> Contradictions:
-        if self.count != other.count:
-            raise ConfigError(f"contradictions with {self.count} and {other.count} examples do not add up")
-        both = zip(self.examples, other.examples, strict=True)
-        kept = tuple(merged(a, b, count=self.count) for a, b in both)
-        return Contradictions(self.boxes + other.boxes, kept, self.count)
+        """`ConfigError` where the numbers of examples differ."""
+        return Contradictions(self.boxes + other.boxes, self.drawn.merged(other.drawn))
+
+    @cached_property
+    def examples(self) -> tuple[Examples, ...]:
+        """C lists of some of these boxes."""
+        return tuple(self.drawn.by_group(len(self.boxes)))
 
 
 def find_contradictions(annotations: Annotations, *, examples: int = 4) -> Contradictions:
@@ -50,8 +50,8 @@ def find_contradictions(annotations: Annotations, *, examples: int = 4) -> Contr
     order = np.argsort(image, kind="stable")
     wrong = _absent(annotations.offsets, annotations.label, image[order], label[order], classes)
     group = np.where(wrong, annotations.label, -1) if wrong.any() else np.zeros(0, np.int64)
-    kept = draw_examples(annotations, group, groups=classes, count=examples)
-    return Contradictions(np.bincount(annotations.label[wrong], minlength=classes), tuple(kept), examples)
+    drawn = draw_examples(annotations, group, groups=classes, count=examples)
+    return Contradictions(np.bincount(annotations.label[wrong], minlength=classes), drawn)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,10 +1,11 @@
 """Boxes shown as examples: a few of each kind, the same few whatever the order of rows.
 
-Letters: N boxes, G groups.
+Letters: N boxes, G groups, E examples.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numba
@@ -15,6 +16,7 @@ from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Example(NamedTuple):
@@ -29,18 +31,61 @@ class Example(NamedTuple):
 Examples = tuple[Example, ...]
 
 
-def merged(a: Examples, b: Examples, *, count: int) -> Examples:
-    """The first `count` of both.
+@dataclass(frozen=True, eq=False)
+class DrawnExamples:
+    """Examples of G groups as columns, since thousands are drawn for each that is shown; those of two shards merge."""
 
-    >>> one, two = Example(1, "x", (0, 0, 1, 1)), Example(2, "y", (0, 0, 1, 1))
-    >>> merged((two,), (one, two), count=2) == (one, two)
-    True
-    """
-    both = sorted(a + b)
-    return tuple([one for one, before in zip(both, (None, *both), strict=False) if one != before][:count])
+    group: Ints
+    """(E,) ascending."""
+    key: Ints
+    """(E,) ascending within a group."""
+    image_id: NDArray[np.object_]
+    """(E,) texts."""
+    boxes: Floats
+    """(E, 4)"""
+    count: int
+    """How many are kept of each group, where there are so many."""
+
+    def merged(self, other: DrawnExamples) -> DrawnExamples:
+        """The first of both, whose groups have the same numbers.
+
+        Raises:
+            ConfigError: another `count`.
+        """
+        if self.count != other.count:
+            raise ConfigError(f"{self.count} and {other.count} examples of a kind do not add up")
+        both = ((getattr(self, name), getattr(other, name)) for name in ("group", "key", "image_id", "boxes"))
+        return _first_of_each(*map(np.concatenate, both), count=self.count)
+
+    def by_group(self, groups: int) -> list[Examples]:
+        """Of each of G groups its examples, in order."""
+        columns = (self.group, self.key, self.image_id, self.boxes)
+        found: list[list[Example]] = [[] for _ in range(groups)]
+        for of, key, image_id, (x1, y1, x2, y2) in zip(*(column.tolist() for column in columns), strict=True):
+            found[of].append(Example(key, image_id, (x1, y1, x2, y2)))
+        return [tuple(some) for some in found]
 
 
-def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: int) -> list[Examples]:
+def _first_of_each(
+    group: Ints, key: Ints, image_id: NDArray[np.object_], boxes: Floats, *, count: int
+) -> DrawnExamples:
+    """Of each group the first `count` by key, then image and box; one that stands twice counts once."""
+    order = np.lexsort((key, group))
+    equal = (np.diff(group[order]) == 0) & (np.diff(key[order]) == 0)
+    if equal.any():
+        tied = order[np.append(equal, False) | np.append(False, equal)]
+        names = [(id_, *box) for id_, box in zip(image_id[tied], boxes[tied].tolist(), strict=True)]
+        rank, place = {name: r for r, name in enumerate(sorted({*names}))}, np.zeros(len(group), np.int64)
+        place[tied] = [rank[name] for name in names]
+        order = np.lexsort((place, key, group))
+        repeated = np.logical_and.reduce([np.diff(column[order]) == 0 for column in (group, key, place)])
+        order = order[np.append(True, ~repeated)]
+    ordered = group[order]
+    kept = order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < count]
+    return DrawnExamples(group[kept], key[kept], image_id[kept], boxes[kept], count)
+
+
+def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: int) -> DrawnExamples:
     """Of each of G groups of boxes `count`, or all where there are fewer: those with the smallest keys.
 
     Equal keys are told apart by the image's id, so that the choice does not depend on the order of rows or images.
@@ -52,19 +97,17 @@ def draw_examples(annotations: Annotations, group: Ints, *, groups: int, count: 
 
     >>> from wildbox.vocabulary import Vocabulary
     >>> truth = Annotations(Vocabulary(("a",)), ("x",), image=[0], boxes=[[0, 0, 1, 1]], label=[0])
-    >>> [example.image_id for example in draw_examples(truth, np.array([0]), groups=1, count=4)[0]]
+    >>> [one.image_id for one in draw_examples(truth, np.array([0]), groups=1, count=4).by_group(1)[0]]
     ['x']
     """
     if count < 0:
         raise ConfigError(f"examples is {count}, expected 0 or more")
-    found: list[list[Example]] = [[] for _ in range(groups)]
-    if count and groups:
-        bits = np.ascontiguousarray(annotations.boxes).view(np.uint64)
-        rows, keys = _drawn(bits, group, groups, count)
-        columns = (group[rows], keys, annotations.image[rows], annotations.boxes[rows])
-        for of, key, image, (x1, y1, x2, y2) in zip(*map(np.ndarray.tolist, columns), strict=True):
-            found[of].append(Example(key, annotations.image_ids[image], (x1, y1, x2, y2)))
-    return [merged(tuple(some), (), count=count) for some in found]
+    if not count:
+        group = group[:0]
+    bits = np.ascontiguousarray(annotations.boxes).view(np.uint64)
+    rows, keys = _drawn(bits, group, groups, max(count, 1))
+    image_id = np.array([annotations.image_ids[i] for i in annotations.image[rows].tolist()], object)
+    return _first_of_each(group[rows], keys, image_id, annotations.boxes[rows], count=count)
 
 
 @numba.njit(cache=True, nogil=True)

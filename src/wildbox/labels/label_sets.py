@@ -5,16 +5,19 @@ Letters: N boxes, S of them with several labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numba
 import numpy as np
 
-from wildbox.annotations import Annotations
-from wildbox.errors import ConfigError
-from wildbox.labels.examples import Examples, draw_examples, merged
+from wildbox.annotations import Annotations, Ints
+from wildbox.labels.examples import DrawnExamples, Examples, draw_examples
 from wildbox.labels.objects import ObjectLabels
+
+Lists = tuple[Ints, Ints]
+"""Sets of labels as CSR: offsets (S + 1,), and the labels of each, ascending."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +32,57 @@ class LabelSet:
     """Some of these boxes, those of the first label, drawn in a way that does not depend on the order of rows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelSets:
-    """All sets that occur, most boxes first, ties by labels; the sets of two shards add up."""
+    """All S sets that occur, as columns; those of two shards add up."""
 
-    sets: tuple[LabelSet, ...]
-    examples: int
-    """How many examples of each are kept, where there are so many."""
+    lists: Lists
+    boxes: Ints
+    """(S,) see `LabelSet`."""
+    drawn: DrawnExamples
+    """Of each set; the groups are the numbers of the sets."""
 
     def __add__(self, other: LabelSets) -> LabelSets:
-        if self.examples != other.examples:
-            raise ConfigError(f"label sets with {self.examples} and {other.examples} examples do not add up")
-        found: dict[tuple[int, ...], LabelSet] = {one.labels: one for one in self.sets}
-        for one in other.sets:
-            ours = found.get(one.labels)
-            if ours is not None:
-                kept = merged(ours.examples, one.examples, count=self.examples)
-                one = LabelSet(one.labels, ours.boxes + one.boxes, kept)
-            found[one.labels] = one
-        return LabelSets(_ranked(found.values()), self.examples)
+        """`ConfigError` where the numbers of examples differ."""
+        lists = _joined(self.lists, other.lists)
+        which, first = _numbered(*lists)
+        boxes = np.zeros(len(first), np.int64)
+        np.add.at(boxes, which, np.concatenate([self.boxes, other.boxes]))
+        ours, theirs = np.split(which, [len(self.boxes)])
+        drawn = (
+            replace(some.drawn, group=number[some.drawn.group])
+            for some, number in ((self, ours), (other, theirs))
+        )
+        return LabelSets(_rows(lists, first), boxes, next(drawn).merged(next(drawn)))
+
+    @cached_property
+    def sets(self) -> tuple[LabelSet, ...]:
+        """Most boxes first, ties by labels."""
+        labels = self.lists[1].tolist()
+        members = [tuple(labels[first:last]) for first, last in pairwise(self.lists[0].tolist())]
+        found = zip(members, self.boxes.tolist(), self.drawn.by_group(len(self.boxes)), strict=True)
+        return tuple(sorted((LabelSet(*one) for one in found), key=lambda one: (-one.boxes, one.labels)))
 
     def by_size(self) -> list[int]:
-        """Boxes whose object carries 1, 2, 3 ... labels.
-
-        >>> LabelSets((LabelSet((0,), 5, ()), LabelSet((0, 2), 4, ())), 0).by_size()
-        [5, 4]
-        """
-        counts = [0] * max((len(one.labels) for one in self.sets), default=0)
-        for one in self.sets:
-            counts[len(one.labels) - 1] += one.boxes
+        """Boxes whose object carries 1, 2, 3 ... labels."""
+        sizes = np.diff(self.lists[0]).tolist()
+        counts = [0] * max(sizes, default=0)
+        for size, boxes in zip(sizes, self.boxes.tolist(), strict=True):
+            counts[size - 1] += boxes
         return counts
 
 
-def _ranked(sets: Iterable[LabelSet]) -> tuple[LabelSet, ...]:
-    return tuple(sorted(sets, key=lambda one: (-one.boxes, one.labels)))
+def _joined(a: Lists, b: Lists) -> Lists:
+    return np.append(a[0], b[0][1:] + a[0][-1]), np.append(a[1], b[1])
+
+
+def _rows(lists: Lists, rows: Ints) -> Lists:
+    """Some of the lists, in the order given."""
+    offsets, labels = lists
+    counts = np.diff(offsets)[rows]
+    ends = np.cumsum(counts)
+    within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+    return np.append(0, ends), labels[np.repeat(offsets[rows], counts) + within]
 
 
 def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, examples: int = 4) -> LabelSets:
@@ -71,24 +91,31 @@ def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, example
     Args:
         objects: what `object_labels` gave for these annotations.
         examples: how many to keep of each set, 0 or more.
+    Raises:
+        ConfigError: a number of examples below 0.
 
     >>> from wildbox.labels.objects import object_labels
     >>> from wildbox.vocabulary import Vocabulary
     >>> two = Vocabulary(("torch", "flashlight"))
     >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
-    >>> count_label_sets(truth, object_labels(truth)).sets[0].boxes
-    2
+    >>> found = count_label_sets(truth, object_labels(truth))
+    >>> found.sets[0].boxes, found.by_size()
+    (2, [0, 2])
     """
     classes, rows = len(annotations.vocabulary), objects.rows
     which, first = _numbered(objects.offsets, objects.labels)
-    bounds = zip(objects.offsets[first].tolist(), objects.offsets[first + 1].tolist(), strict=True)
-    members = [(i,) for i in range(classes)] + [tuple(objects.labels[a:b].tolist()) for a, b in bounds]
     group, boxes = _grouped(
         annotations.label, rows, which, objects.offsets, objects.labels, classes, len(first)
     )
-    kept = draw_examples(annotations, group, groups=len(members), count=examples)
-    found = zip(members, boxes.tolist(), kept, strict=True)
-    return LabelSets(_ranked(LabelSet(*one) for one in found if one[1]), examples)
+    drawn = draw_examples(annotations, group, groups=len(boxes), count=examples)
+    alone = (np.arange(classes + 1), np.arange(classes))
+    occurring = np.flatnonzero(boxes)
+    number = np.cumsum(boxes > 0) - 1
+    return LabelSets(
+        _rows(_joined(alone, _rows((objects.offsets, objects.labels), first)), occurring),
+        boxes[occurring],
+        replace(drawn, group=number[drawn.group]),
+    )
 
 
 @numba.njit(cache=True, nogil=True)

@@ -94,7 +94,7 @@ def _shared(audit: LabelAudit, i: int, j: int) -> Examples:
     """Examples of objects that carry both labels, of the most frequent sets first."""
     found = audit.label_sets
     both = (example for one in found.sets if {i, j} <= {*one.labels} for example in one.examples)
-    return tuple(islice(both, found.examples))
+    return tuple(islice(both, found.drawn.count))
 
 
 def log_odds(audit: LabelAudit) -> Floats:

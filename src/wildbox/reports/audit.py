@@ -213,7 +213,7 @@ def _examples(audit: LabelAudit, s: int, t: int) -> Examples:
     """Boxes of objects that carry both labels: of the smallest label sets first, which show nothing else."""
     sets = [one for one in audit.label_sets.sets if {s, t} <= {*one.labels}]
     kept = [example for one in sorted(sets, key=lambda one: len(one.labels)) for example in one.examples]
-    return tuple(kept[: audit.label_sets.examples])
+    return tuple(kept[: audit.label_sets.drawn.count])
 
 
 def _rates(audit: LabelAudit, names: Sequence[str]) -> Section:
