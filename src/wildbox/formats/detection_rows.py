@@ -53,7 +53,7 @@ ENTRY = ("image_id", "category_id", "x", "y", "width", "height", "score")
 """Columns of COCO results."""
 FAR = 2.0
 """A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
-ROWS = 2**18
+ROWS = 2**19
 """Rows that a thread works on at once."""
 
 
