@@ -250,6 +250,10 @@ def test_coco_results(tmp_path: Path) -> None:
             "[1].image_id is 7.5, expected",
         ),
         (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 10**400], "score": 1},
+            "[1].bbox is [0, 1, 2, 1000",
+        ),
+        (
             {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3], "score": "1"},
             "[1].score is '1', expected a number",
         ),
@@ -269,6 +273,15 @@ def test_a_bad_result_names_the_entry(tmp_path: Path, entry: object, told: str) 
     with pytest.raises(InputError) as caught:
         read_detections(path, vocabulary=Vocabulary(("1", "2")))
     assert str(caught.value).startswith(f"{path}: {told}")
+
+
+@pytest.mark.parametrize(
+    "header", [b"ImageId,PredictionString\ra,\r", b"ImageId," + b"x" * 200_000 + b"\na,\n"]
+)
+def test_a_header_that_csv_does_not_read(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "found.csv").write_bytes(header)
+    with pytest.raises(InputError, match=r"found\.csv:1: "):
+        read_detections(tmp_path / "found.csv", vocabulary=PETS)
 
 
 def test_malformed_json_names_the_line(tmp_path: Path) -> None:
