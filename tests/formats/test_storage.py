@@ -275,15 +275,6 @@ def test_a_bad_result_names_the_entry(tmp_path: Path, entry: object, told: str) 
     assert str(caught.value).startswith(f"{path}: {told}")
 
 
-@pytest.mark.parametrize(
-    "header", [b"ImageId,PredictionString\ra,\r", b"ImageId," + b"x" * 200_000 + b"\na,\n"]
-)
-def test_a_header_that_csv_does_not_read(tmp_path: Path, header: bytes) -> None:
-    (tmp_path / "found.csv").write_bytes(header)
-    with pytest.raises(InputError, match=r"found\.csv:1: "):
-        read_detections(tmp_path / "found.csv", vocabulary=PETS)
-
-
 def test_malformed_json_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('[{"image_id": 1,\n')
     with pytest.raises(InputError, match=r"results.json:2: malformed JSON"):
