@@ -91,7 +91,10 @@ def test_what_lvis_adds(tmp_path: Path) -> None:
         ({"bbox": [1, 2, "3", 4]}, ".bbox is [1, 2, '3', 4], expected four finite numbers"),
         ({"bbox": [1, 2, float("nan"), 4]}, ".bbox is [1, 2, nan, 4], expected four finite numbers"),
         ({"bbox": [1, 2, float("inf"), 4]}, ".bbox is [1, 2, inf, 4], expected four finite numbers"),
-        ({"bbox": [1, 2, -3, 4]}, ".bbox is [1, 2, -3, 4], expected a width and a height of at least 0"),
+        (
+            {"bbox": [1, 2, -3, 4]},
+            ".bbox is [1.0, 2.0, -3.0, 4.0], expected a width and a height of at least 0",
+        ),
         (
             {"bbox": [9, 2, 3, 4]},
             ".bbox: the box [9.0, 2.0, 12.0, 6.0] (x1, y1, x2, y2) lies outside its image",
@@ -140,6 +143,26 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text('{"images": [],\n "annotations": [1,]}')
     with pytest.raises(InputError, match=r"instances.json:2: malformed JSON"):
         read_coco(tmp_path / "instances.json")
+
+
+@pytest.mark.parametrize("unread", [float("nan"), float("inf"), "x" * 10, [[1.5, 2]], {"a": [None]}])
+def test_what_is_not_read_decides_nothing(tmp_path: Path, unread: object) -> None:
+    truth = read_coco(coco_file(tmp_path, content(area=unread, segmentation=unread)))
+    assert_same(truth, read_coco(coco_file(tmp_path, content())))
+
+
+def test_ids_are_numbers_or_texts_and_a_crowd_may_be_a_truth_value(tmp_path: Path) -> None:
+    expected = read_coco(coco_file(tmp_path, content(iscrowd=1)))
+    assert_same(read_coco(coco_file(tmp_path, content(image_id="7", iscrowd=True))), expected)
+
+
+@pytest.mark.parametrize("digits", [30, 400, 5000])
+def test_numbers_that_are_too_large(tmp_path: Path, digits: int) -> None:
+    for value in (content(bbox=["huge", 2, 3, 4]), content(iscrowd="huge"), content(image_id="huge")):
+        text = json.dumps(value).replace('"huge"', "9" * digits)
+        (tmp_path / "instances.json").write_text(text)
+        with pytest.raises(InputError, match=r"instances\.json: "):
+            read_coco(tmp_path / "instances.json")
 
 
 def test_what_real_data_has_is_counted(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_boxes_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert truth.sizes.tolist() == [[1, 1], [1, 1]]
 
 
-def test_image_labels_add_images_and_classes(tmp_path: Path) -> None:
-    path = boxes_file(tmp_path, "b,dog,0,1,0,1\n")
+def test_image_labels_add_images(tmp_path: Path) -> None:
+    path = boxes_file(tmp_path, "b,dog,0,1,0,1\nb,cat,0,1,0,1\n")
     truth = read_open_images(path, image_labels=labels_file(tmp_path, "c,v,cat,0\nb,v,dog,1\nc,v,dog,1.0\n"))
     assert truth.image_ids == ("b", "c")
     assert truth.vocabulary.ids == ("cat", "dog")
@@ -124,7 +124,6 @@ def test_group_of_is_a_flag(tmp_path: Path) -> None:
             "Confidence is 1.7, expected 1 (there) or 0 (absent), or between the two for a machine",
         ),
         ("a,v,cat,", "Confidence is empty"),
-        ("a,v,cow,1", "LabelName is 'cow'"),
         (",v,cat,1", "ImageID is empty"),
         ("a,v,,1", "LabelName is empty"),
     ],
@@ -135,6 +134,20 @@ def test_a_bad_image_label(tmp_path: Path, row: str, told: str) -> None:
     with pytest.raises(InputError) as caught:
         read_open_images(path, classes=PETS, image_labels=labels)
     assert str(caught.value).startswith(f"{labels}:3: {told}")
+
+
+def test_image_labels_of_other_classes_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = boxes_file(tmp_path, "a,cat,0,1,0,1\n")
+    rows = "a,v,cow,1\na,v,cat,0\nb,v,cow,0\nb,v,cow,1\nc,v,cow,1\nc,v,cat,1\n"
+    for classes in (PETS, None):
+        with pytest.warns(InputWarning, match=r"labels.csv: 4 image labels are of classes that are not"):
+            truth = read_open_images(path, classes=classes, image_labels=labels_file(tmp_path, rows))
+        assert truth.image_ids == ("a", "b", "c")
+        labels = truth.image_labels
+        assert (labels.image.tolist(), labels.is_positive.tolist()) == ([0, 2], [False, True])
+        assert {truth.vocabulary.ids[label] for label in labels.label} == {"cat"}
+    with pytest.raises(InputError, match=r"labels.csv:2: LabelName is 'cow', expected one of 3 classes"):
+        read_open_images(path, classes=PETS, image_labels=labels_file(tmp_path, "a,v,cow,1\n"))
 
 
 def test_no_rows_of_boxes(tmp_path: Path) -> None:

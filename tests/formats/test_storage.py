@@ -250,6 +250,10 @@ def test_coco_results(tmp_path: Path) -> None:
             "[1].image_id is 7.5, expected",
         ),
         (
+            {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 10**400], "score": 1},
+            "[1].bbox is [0, 1, 2, 1000",
+        ),
+        (
             {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3], "score": "1"},
             "[1].score is '1', expected a number",
         ),

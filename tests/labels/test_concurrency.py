@@ -206,6 +206,7 @@ HEADER = "class,other,rate,boxes,matched\n"
         (HEADER + "a,b,0.5,2\n", 2, "expected 5 fields"),
         (HEADER + "a,b,0.5,2,1,9\n", 2, "expected 5 fields"),
         (HEADER + "a,b,0.5,2,3\n", 2, "3 matched of 2"),
+        (HEADER + f"a,b,0.5,{'9' * 30},3\n", 2, "3 matched of 999"),
         (HEADER + "a,a,0.5,2,1\n", 2, "itself"),
         (HEADER + "a,b,0.5,2,1\na,b,0.5,2,1\n", 3, "second time"),
     ],

@@ -75,7 +75,8 @@ def audit(
     write_audit(found, out)
     console.print(
         f"{found.images:,} images, {found.counts.boxes.sum():,} boxes, {len(found.vocabulary):,} classes; "
-        f"{len(found.pairs):,} confusion pairs; {found.duplicates:,} repeated rows; open {out}/report.html"
+        f"{len(found.pairs):,} confusion pairs; {found.duplicates:,} repeated rows; open {out}/report.html",
+        soft_wrap=True,
     )
 
 

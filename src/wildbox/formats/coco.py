@@ -1,22 +1,27 @@
 """COCO and LVIS JSON to the tables and back.
 
-Letters: B images, N boxes, C classes. A place in a file reads "annotations[17]": the 18th entry of that list.
+Most of such a file are outlines (LVIS: 1 GB), of which boxes have no use: msgspec passes over them without making
+anything of them. Letters: B images, N boxes, C classes. A place in a file reads "annotations[17]": the 18th entry of
+that list.
 Source: https://cocodataset.org/#format-data, https://www.lvisdataset.org/dataset
 """
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
+import polars as pl
 
-from wildbox.annotations import Annotations, Floats, ImageLabels
-from wildbox.boxes import areas
+from wildbox.annotations import Annotations, Bools, Floats, ImageLabels, Ints
+from wildbox.boxes import areas, count_empty
 from wildbox.errors import InputError, VocabularyError
-from wildbox.formats.files import read_json, tell, write_json
+from wildbox.formats.files import BYTE_ORDER_MARK, open_file, read_json, tell, write_json
 from wildbox.vocabulary import Vocabulary
 
 ROUNDING = 0.01
@@ -30,6 +35,25 @@ IMAGE_LABELS = {
 """Keys of an image, and what they say of a class: it is there; every object of it has a box."""
 
 Entry = dict[str, Any]
+Id = int | str
+
+
+class _Box(msgspec.Struct, gc=False):
+    """An entry of annotations."""
+
+    image_id: Id
+    category_id: Id
+    bbox: tuple[float, float, float, float]
+    """x, y, width, height."""
+    iscrowd: Literal[0, 1] = 0
+
+
+class _Content(msgspec.Struct):
+    """What is read of a file."""
+
+    images: list[Entry]
+    annotations: list[_Box]
+    categories: list[Entry]
 
 
 def read_coco(path: str | Path) -> Annotations:
@@ -50,49 +74,60 @@ def read_coco(path: str | Path) -> Annotations:
         InputWarning: counts boxes clipped because they stick out of their image, and what is kept as it is:
             boxes without area, boxes that repeat an earlier one.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError("expected an object with images, annotations and categories", path=path)
     try:
-        return _table(content, path=path)
+        return _table(_content(path), path=path)
     except InputError as error:
         if error.path is not None:
             raise
         raise type(error)(str(error), path=path) from error
 
 
-def _table(content: Entry, *, path: str | Path) -> Annotations:
-    categories = _entries(content, "categories")
-    images = _entries(content, "images")
-    annotations = _entries(content, "annotations", may_be_empty=True)
-    category = _index(categories, "categories")
-    image = _index(images, "images")
-    names = tuple(str(entry.get("name", entry["id"])) for entry in categories)
-    groups = [entry.get("frequency") for entry in categories]
-    sizes = np.array([_size(entry, f"images[{i}]") for i, entry in enumerate(images)], np.float64)
-    rows = [_row(entry, f"annotations[{i}]", image, category) for i, entry in enumerate(annotations)]
-    columns = np.array(rows, np.float64).reshape(-1, 7)
-    of = columns[:, 0].astype(np.int64)
-    boxes, stick_out = _inside(columns[:, 3:], sizes[of], of)
+def _content(path: str | Path) -> _Content:
+    with open_file(path) as stream:
+        data = stream.read()
+    try:
+        return msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=_Content)
+    except (ValueError, RecursionError):
+        pass  # Python takes more for JSON, such as NaN, and what is wrong is told with its place: read it with care
+    del data
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError("expected an object with images, annotations and categories", path=path)
+    categories, images, annotations = (
+        _entries(content, key) for key in ("categories", "images", "annotations")
+    )
+    boxes = [_box(entry, f"annotations[{i}]") for i, entry in enumerate(annotations)]
+    return _Content(images, boxes, categories)
+
+
+def _table(content: _Content, *, path: str | Path) -> Annotations:
+    category = _index(content.categories, "categories")
+    image = _index(content.images, "images")
+    names = tuple(str(entry.get("name", entry["id"])) for entry in content.categories)
+    groups = [entry.get("frequency") for entry in content.categories]
+    sizes = np.array([_size(entry, f"images[{i}]") for i, entry in enumerate(content.images)], np.float64)
+    of, label, crowd, given = _columns(content.annotations, image, category)
+    boxes, stick_out = _inside(given, sizes[of], of)
+    rows = pl.DataFrame([of, label, crowd, *given.T])
     tell(
         {
             "{n} boxes stick out of their image; they are clipped": stick_out,
-            "{n} boxes have no area; they are kept": int((areas(boxes) == 0).sum()),
-            "{n} boxes repeat an earlier box of the same class; they are kept": len(rows) - len(set(rows)),
+            "{n} boxes have no area; they are kept": count_empty(boxes),
+            "{n} boxes repeat an earlier box of the same class; they are kept": len(rows) - rows.n_unique(),
         },
         path=path,
         stacklevel=4,
     )
-    file_names = [_file_name(entry) for entry in images]
+    file_names = [_file_name(entry) for entry in content.images]
     return Annotations(
         Vocabulary(tuple(map(str, category)), names, tuple(map(str, groups)) if None not in groups else ()),
         tuple(map(str, image)),
         image=of,
         boxes=boxes,
-        label=columns[:, 1].astype(np.int64),
-        is_group_of=columns[:, 2] == 1,
+        label=label,
+        is_group_of=crowd,
         sizes=sizes,
-        image_labels=_image_labels(images, category),
+        image_labels=_image_labels(content.images, category),
         file_names=tuple(name or "" for name in file_names) if None not in file_names else (),
     )
 
@@ -104,14 +139,12 @@ def _file_name(entry: Entry) -> str | None:
     return None if name is None else str(name)
 
 
-def _entries(content: Entry, key: str, *, may_be_empty: bool = False) -> list[Entry]:
+def _entries(content: Entry, key: str) -> list[Entry]:
     if key not in content:
         raise InputError(f"missing key {key!r}; the file has {', '.join(map(repr, content)) or 'none'}")
     entries = content[key]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{key}: expected a list of objects")
-    if not entries and not may_be_empty:
-        raise InputError(f"{key}: the list is empty")
     return entries
 
 
@@ -130,6 +163,8 @@ def _id(value: object, place: str) -> str:
 
 def _index(entries: list[Entry], key: str) -> dict[str, int]:
     """Id -> position."""
+    if not entries:
+        raise InputError(f"{key}: the list is empty")
     index: dict[str, int] = {}
     for i, entry in enumerate(entries):
         id_ = _id(_value(entry, "id", f"{key}[{i}]"), f"{key}[{i}].id")
@@ -141,7 +176,8 @@ def _index(entries: list[Entry], key: str) -> dict[str, int]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one that float64 holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _size(entry: Entry, place: str) -> list[float]:
@@ -152,26 +188,47 @@ def _size(entry: Entry, place: str) -> list[float]:
     return size
 
 
-def _row(
-    entry: Entry, place: str, image: dict[str, int], category: dict[str, int]
-) -> tuple[int, int, int, float, float, float, float]:
-    """Image, label, crowd, x1, y1, x2, y2."""
-    found = []
-    for key, known in (("image_id", image), ("category_id", category)):
-        id_ = _id(_value(entry, key, place), f"{place}.{key}")
-        if id_ not in known:
-            raise InputError(f"{place}.{key} is {id_!r}, which is none of the {len(known):,} in the file")
-        found.append(known[id_])
+def _box(entry: Entry, place: str) -> _Box:
+    image, category = (
+        _id(_value(entry, key, place), f"{place}.{key}") for key in ("image_id", "category_id")
+    )
     box = _value(entry, "bbox", place)
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         raise InputError(f"{place}.bbox is {box!r}, expected four finite numbers: x, y, width, height")
-    x, y, width, height = box
-    if width < 0 or height < 0:
-        raise InputError(f"{place}.bbox is {box!r}, expected a width and a height of at least 0")
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
         raise InputError(f"{place}.iscrowd is {crowd!r}, expected 0 or 1")
-    return found[0], found[1], int(crowd), x, y, x + width, y + height
+    x, y, width, height = map(float, box)
+    return _Box(image, category, (x, y, width, height), 1 if crowd else 0)
+
+
+def _columns(
+    boxes: list[_Box], image: dict[str, int], category: dict[str, int]
+) -> tuple[Ints, Ints, Bools, Floats]:
+    """Of each box the image, the label, whether it is a crowd, and x1, y1, x2, y2."""
+    n = len(boxes)
+    of = _positions([str(box.image_id) for box in boxes], image, "image_id")
+    label = _positions([str(box.category_id) for box in boxes], category, "category_id")
+    crowd = np.fromiter((box.iscrowd for box in boxes), bool, n)
+    sides = np.fromiter(chain.from_iterable(box.bbox for box in boxes), np.float64, 4 * n).reshape(n, 4)
+    turned = np.flatnonzero((sides[:, 2:] < 0).any(axis=1))
+    if len(turned):
+        row = turned[0]
+        given = sides[row].tolist()
+        raise InputError(f"annotations[{row}].bbox is {given}, expected a width and a height of at least 0")
+    sides[:, 2:] += sides[:, :2]
+    return of, label, crowd, sides
+
+
+def _positions(ids: list[str], known: dict[str, int], key: str) -> Ints:
+    found = np.fromiter((known.get(id_, -1) for id_ in ids), np.int64, len(ids))
+    unknown = np.flatnonzero(found < 0)
+    if len(unknown):
+        row = unknown[0]
+        raise InputError(
+            f"annotations[{row}].{key} is {ids[row]!r}, which is none of the {len(known):,} in the file"
+        )
+    return found
 
 
 def _inside(boxes: Floats, sizes: Floats, image: np.ndarray[Any, Any]) -> tuple[Floats, int]:

@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from wildbox.errors import InputError
-from wildbox.formats.files import open_file, tell
+from wildbox.formats.files import BYTE_ORDER_MARK, open_file, tell
 
 TEXT: pl.DataType = pl.String()
 NUMBER: pl.DataType = pl.Float64()
@@ -40,7 +40,6 @@ BLOCK = 32
 """Bytes that are looked at together; of 8 to 64 the fastest."""
 NUMERAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 COMMA, BREAK, RETURN, QUOTE, SPACE = b',\n\r" '
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Columns = Mapping[str, pl.DataType]
 T = TypeVar("T")

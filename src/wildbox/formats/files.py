@@ -23,6 +23,8 @@ else:
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """What files of these kinds begin with (RFC 1952, RFC 8878)."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Of UTF-8; some editors put it before the text."""
 
 
 @contextmanager

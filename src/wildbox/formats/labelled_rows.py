@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,6 +58,19 @@ class LabelledRows:
     def image(self, index: Ints) -> Ints:
         """(N,) the image of each row, given that of each run."""
         return np.repeat(index, self.lengths)
+
+    def of_classes(self, vocabulary: Vocabulary) -> LabelledRows:
+        """Without rows of other classes, given by id or name; their images stay. All rows where no class is known."""
+        known = {*vocabulary.ids, *vocabulary.names}
+        inside = np.array([name in known for name in self.classes], bool)
+        if inside.all() or not inside.any():
+            return self
+        keep = inside[self.label]
+        runs = len(self.lengths)
+        lengths = np.bincount(self.image(np.arange(runs))[keep], minlength=runs)
+        return replace(
+            self, lengths=lengths, label=self.label[keep], values=tuple(some[keep] for some in self.values)
+        )
 
     def labels(self, vocabulary: Vocabulary) -> Ints:
         """(N,) index of each row's class. `InputError` with the line where it is not in the vocabulary.

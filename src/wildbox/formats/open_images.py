@@ -167,9 +167,10 @@ def read_open_images(
 
     Args:
         classes: file or vocabulary; a class outside it is an error. A file of which no LabelName is a class id
-            holds display names. Default: what occurs in LabelName, sorted.
+            holds display names. Default: what occurs in the boxes' LabelName, sorted.
         image_labels: file with ImageID, LabelName, Confidence: 1 (there) or 0 (absent), as people verified it;
-            what is between is a machine's guess and left out.
+            what is between is a machine's guess and left out, and so are other classes (the files of all images
+            have labels of 20,000), unless there are no others: that is an error.
         image_ids: the images, in order; another image is an error. Default: as they first appear, in the
             boxes and then in the image labels.
     Raises:
@@ -178,8 +179,8 @@ def read_open_images(
             more or fewer fields than the header; a file without rows of boxes.
     Warns:
         InputWarning: counts boxes without area and rows with nothing but an ImageID, which name an image without
-            boxes, both kept; image labels that a machine generated; says where image labels have no rows and
-            where the last line of a file has no line break.
+            boxes, both kept; image labels that a machine generated or of other classes; says where image labels have
+            no rows and where the last line of a file has no line break.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "boxes.csv"
@@ -188,9 +189,9 @@ def read_open_images(
     [[0.0, 0.0, 1.0, 0.5]]
     """
     files = [_read_boxes(boxes)]
+    vocabulary = _vocabulary(classes, files[0])
     if image_labels is not None:
-        files.append(_read_image_labels(image_labels))
-    vocabulary = _vocabulary(classes, files)
+        files.append(_read_image_labels(image_labels, vocabulary))
     images, image = number_images(files, image_ids)
     label = [file.labels(vocabulary) for file in files]
     box, is_group_of = files[0].values
@@ -228,7 +229,7 @@ def _boxes(table: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]
     return np.clip(boxes, 0.0, 1.0, out=boxes), is_group_of
 
 
-def _read_image_labels(path: str | Path) -> LabelledRows:
+def _read_image_labels(path: str | Path, vocabulary: Vocabulary) -> LabelledRows:
     confidence = pl.col("Confidence")
     known = confidence.is_between(0, 1) & confidence.is_not_nan()
     expected = "1 (there) or 0 (absent), or between the two for a machine's guess"
@@ -240,17 +241,20 @@ def _read_image_labels(path: str | Path) -> LabelledRows:
         leave_out=(confidence > 0) & (confidence < 1),
     )
     guessed = "{n} image labels are a machine's (Confidence between 0 and 1), not verified; they are left out"
+    other = "{n} image labels are of classes that are not those of the boxes; they are left out"
+    kept = rows.of_classes(vocabulary)
     empty = not len(rows) and not rows.left_out
-    tell({guessed: rows.left_out, "no rows below the header": int(empty)}, path=path, stacklevel=4)
-    return rows
+    counts = {guessed: rows.left_out, other: len(rows) - len(kept), "no rows below the header": int(empty)}
+    tell(counts, path=path, stacklevel=4)
+    return kept
 
 
-def _vocabulary(classes: str | Path | Vocabulary | None, files: list[LabelledRows]) -> Vocabulary:
+def _vocabulary(classes: str | Path | Vocabulary | None, boxes: LabelledRows) -> Vocabulary:
     if isinstance(classes, Vocabulary):
         return classes
     if classes is not None:
         return read_classes(classes)
-    return Vocabulary(tuple(sorted(set().union(*(file.classes for file in files)))))
+    return Vocabulary(boxes.classes)
 
 
 def write_open_images(

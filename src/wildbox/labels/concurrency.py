@@ -242,7 +242,7 @@ def _parsed(row: dict[str, str], vocabulary: Vocabulary) -> tuple[int, int, floa
         raise InputError(f"rate {row['rate']}, expected above 0 and at most 1")
     if i == j:
         raise InputError(f"class {row['class']!r} concurs with itself")
-    if not 0 <= both <= support:
+    if not 0 <= both <= support < 2**63:
         raise InputError(f"{both} matched of {support} boxes, expected 0 <= matched <= boxes")
     return i, j, rate, support, both
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from wildbox.errors import InputError
+from wildbox.formats.csv_rows import filled_rows
 from wildbox.formats.files import read_text, write_csv
 from wildbox.labels.audit import LabelAudit
 
 COLUMNS = ("source", "confusion", "source_boxes", "confusion_boxes")
+COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class PublishedPair(NamedTuple):
@@ -44,22 +46,25 @@ def read_published(path: str | Path) -> list[PublishedPair]:
     A row without both names is left out; other columns are not read.
 
     Raises:
-        InputError: with file and line: a missing column, a count that is no whole number from 0 up, no rows.
+        InputError: with file and line: a missing column, a row with more or fewer fields than the header, a
+            count that is no whole number from 0 up, no rows.
     """
-    rows = csv.DictReader(read_text(path).splitlines())
-    missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+    rows = filled_rows(read_text(path), path=path)
+    _, header = next(rows, (1, []))
+    missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InputError(f"missing column {', '.join(missing)}", path=path, line=1)
+    source, confusion, *numbers = map(header.index, COLUMNS)
     found = []
-    for row in rows:
-        counts = []
-        for name in COLUMNS[2:]:
-            text = row[name] or ""
-            if text and not (text.isascii() and text.isdigit()):
-                raise InputError(f"{name} is {text!r}, expected a count", path=path, line=rows.line_num)
-            counts.append(int(text) if text else None)
-        if row["source"] and row["confusion"]:
-            found.append(PublishedPair(row["source"], row["confusion"], *counts))
+    for line, row in rows:
+        if len(row) != len(header):
+            raise InputError(f"{len(row)} fields, expected {len(header)}", path=path, line=line)
+        for i in numbers:
+            if row[i] and not COUNT.fullmatch(row[i]):
+                raise InputError(f"{header[i]} is {row[i]!r}, expected a count", path=path, line=line)
+        if row[source] and row[confusion]:
+            counts = (int(row[i]) if row[i] else None for i in numbers)
+            found.append(PublishedPair(row[source], row[confusion], *counts))
     if not found:
         raise InputError("no row names two classes", path=path)
     return found
