@@ -92,3 +92,12 @@ def test_coco_results_and_tables(tmp_path: Path, lvis: bool) -> None:
     write_detections(table_of(rows, truth), tmp_path / "found.csv")
     again = evaluate_coco_files(tmp_path / "found.csv", truth, lvis=lvis)
     assert again.summary == pytest.approx(result.summary, abs=1e-9)
+
+
+def test_relative_results_where_the_truth_is_in_pixels(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(1))
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    rows[:, 1:5] /= 1000
+    (tmp_path / "results.json").write_text(json.dumps(as_results(rows)))
+    with pytest.warns(InputWarning, match="those of the truth are pixels"):
+        evaluate_coco_files(tmp_path / "results.json", read_coco_truth(tmp_path / "truth.json"))

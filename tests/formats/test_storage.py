@@ -380,6 +380,14 @@ def test_shards(tmp_path: Path, ending: str) -> None:
         np.testing.assert_array_equal(boxes[np.lexsort((*boxes.T, image))], whole)
 
 
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.zst"])  # read by what they begin with, whatever the name
+def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"a.{ending}").write_bytes(gzip.compress(f"{HEADER}a,cat,1,0,1,0,1\n".encode()))
+    (tmp_path / "b.csv").write_text(f"{HEADER}b,cat,1,0,1,0,1\n")
+    (tmp_path / "notes.csv.bak").write_text("none of them")
+    assert read_detections(tmp_path, vocabulary=PETS).image_ids == ("a", "b")
+
+
 def test_missing_shards(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no \.csv, \.parquet or \.json in the folder"):
         read_detections(tmp_path, vocabulary=PETS)
