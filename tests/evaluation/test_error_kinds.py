@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.error_kinds import tell_errors
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import evaluate, protocol_named
 from wildbox.evaluation.coco import coco_truth
 from wildbox.evaluation.error_kinds import KINDS, ErrorKinds, error_kinds
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 VOC = protocol_named("voc")
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -108,6 +108,18 @@ def test_without_the_errors_of_a_kind() -> None:
     assert kinds.counts[:, KINDS.index("missed")].tolist() == [0, 0, 0, 1]
     strict = error_kinds(found, truth, protocol=VOC, min_score=np.array([0, 0.6, np.nan, 0]))
     assert strict.counts[:, KINDS.index("missed")].tolist() == [0, 1, 1, 1]
+
+
+def test_an_object_of_several_labels_is_no_wrong_class() -> None:
+    # A tiger is an animal, too: found twice as either, nothing is taken for something else; a bear's box is no tiger's.
+    vocabulary, tree = Vocabulary(("tiger", "bear", "animal")), Hierarchy(3, [(0, 2), (1, 2)])
+    tiger, bear = [0, 0, 4, 4], [6, 0, 9, 4]
+    truth = expand(truth_of(vocabulary, ("x",), [0, 0], [tiger, bear], [0, 1]), tree)
+    boxes, label = [tiger] * 4 + [bear], [0, 0, 2, 2, 0]
+    found = found_of(vocabulary, ("x",), [0] * 5, boxes, label, [0.9, 0.8, 0.7, 0.6, 0.5])
+    kinds = error_kinds(found, truth, protocol=VOC)
+    assert kinds.counts[:, KINDS.index("duplicate")].tolist() == [1, 0, 1]
+    assert kinds.confused.tolist() == [[0, 1, 1]]
 
 
 def test_what_the_protocol_ignores_is_no_error() -> None:
