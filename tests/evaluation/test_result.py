@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wildbox.errors import InputError, VocabularyError
+from wildbox.errors import ConfigError, InputError, VocabularyError
 from wildbox.evaluation import EvaluationResult, gains, write_gains
 from wildbox.vocabulary import Vocabulary
 
@@ -68,6 +68,14 @@ def test_json_and_markdown(tmp_path: Path) -> None:
     text = (tmp_path / "log.md").read_text()
     assert "**mAP** 0.3111" in text
     assert "| /m/d | Cat | 0.3333 | 2 | 2 |" in text
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"log.parquet ends in '.parquet', expected one of .csv, .json, .md"
+    ):
+        OLD.write(tmp_path / "log.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_log_without_classes(tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Floats, Ints
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import Curves
 from wildbox.evaluation.matches import Matches
 from wildbox.formats.files import whole_file, write_csv
 from wildbox.vocabulary import Vocabulary
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
+ENDINGS = (".csv", ".json", ".md")
+"""Of the files that `EvaluationResult.write` writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +88,12 @@ class EvaluationResult:
         return {str(name): _mean(self.ap[names == name]) for name in np.unique(names)}
 
     def write(self, path: str | Path) -> None:
-        """Write the log: by the ending of `path` a .json, a table in .md, else CSV.
+        """Write the log: by the ending of `path` .csv, .json, or a table in .md; another is a `ConfigError`.
 
         CSV: class_id,class_name,ap,truth_boxes,detections and the further columns; a number is empty where there is
         none (JSON: null). JSON also has the protocol and its summary, Markdown the summary.
         """
-        ending = Path(path).suffix.lower()
+        ending = log_ending(path)
         if ending == ".json":
             text = json.dumps(self._document(), ensure_ascii=False, indent=1) + "\n"
         elif ending == ".md":
@@ -194,6 +196,14 @@ def write_gains(rows: Sequence[Gain], path: str | Path) -> None:
     """Write gains as CSV: class_id,class_name,ap_without,ap_with,gain."""
     values = ((row.class_id, row.class_name, row.without, row.with_, row.gain) for row in rows)
     write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
+
+
+def log_ending(path: str | Path) -> str:
+    """What kind of log a name stands for; `ConfigError` where it is none of `ENDINGS`."""
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        raise ConfigError(f"{path} ends in {ending!r}, expected one of {', '.join(ENDINGS)}")
+    return ending
 
 
 def _mean(ap: Floats) -> float:
