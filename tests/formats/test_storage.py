@@ -386,6 +386,9 @@ def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> Non
     (tmp_path / "b.csv").write_text(f"{HEADER}b,cat,1,0,1,0,1\n")
     (tmp_path / "notes.csv.bak").write_text("none of them")
     assert read_detections(tmp_path, vocabulary=PETS).image_ids == ("a", "b")
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="holds 'a' with several endings"):
+        read_detections(tmp_path, vocabulary=PETS)
 
 
 def test_missing_shards(tmp_path: Path) -> None:

@@ -107,12 +107,16 @@ def detection_files(path: str | Path) -> list[Path]:
     """The files that a path names, sorted: itself, those of a folder, or those that a pattern with * matches.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; a folder holds one file in several forms, as a.csv and a.csv.gz.
     """
     if Path(path).is_dir():
         found = [file for file in Path(path).iterdir() if ENDING.search(file.name)]
         if not found:
             raise InputError("no .csv, .parquet or .json in the folder", path=path)
+        names = sorted(ENDING.sub("", file.name) for file in found)
+        twice = next((name for name, following in pairwise(names) if name == following), None)
+        if twice is not None:
+            raise InputError(f"holds {twice!r} with several endings, expected one: all files count", path=path)
         return sorted(found)
     if "*" in str(path) and not Path(path).exists():
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
