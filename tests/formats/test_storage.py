@@ -387,7 +387,7 @@ def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> Non
     (tmp_path / "notes.csv.bak").write_text("none of them")
     assert read_detections(tmp_path, vocabulary=PETS).image_ids == ("a", "b")
     (tmp_path / "a.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match="holds 'a' with several endings"):
+    with pytest.raises(InputError, match="two files are named 'a'"):
         read_detections(tmp_path, vocabulary=PETS)
 
 

@@ -116,7 +116,7 @@ def detection_files(path: str | Path) -> list[Path]:
         names = sorted(ENDING.sub("", file.name) for file in found)
         twice = next((name for name, following in pairwise(names) if name == following), None)
         if twice is not None:
-            raise InputError(f"holds {twice!r} with several endings, expected one: all files count", path=path)
+            raise InputError(f"two files are named {twice!r}; expected one, since all count", path=path)
         return sorted(found)
     if "*" in str(path) and not Path(path).exists():
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
