@@ -73,6 +73,8 @@ def test_batches_give_what_all_at_once_gives(
     assert_same(whole, other.compute())
     parts = [batch(*pair, part)[0] for part in (order[cut:], order[:cut])]
     assert_same(whole, evaluate_parts(parts, pair[1], protocol=protocol_named(name), hierarchy=tree))
+    few = evaluate(parts[0], pair[1], protocol=name, hierarchy=tree)  # images without detections count, too
+    assert_same(few, evaluate_parts(parts[:1], pair[1], protocol=protocol_named(name), hierarchy=tree))
 
 
 def test_images_that_come_twice_are_told(many: int) -> None:
