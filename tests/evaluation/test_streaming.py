@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
-from wildbox.errors import InputError, InputWarning
+from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
 from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
 from wildbox.vocabulary import Hierarchy
@@ -94,6 +94,12 @@ def test_images_that_come_twice_are_told(many: int) -> None:
         evaluator.compute()
     with pytest.raises(InputError, match="image 'c' stands in two parts"):
         evaluate_parts([pair[0], pair[0]], pair[1], protocol=protocol_named("voc"))
+
+
+def test_other_settings_do_not_merge() -> None:
+    half, most = (StreamingEvaluator(protocol_named("voc", iou=iou)) for iou in (0.5, 0.75))
+    with pytest.raises(ConfigError, match=r"iou=0\.5.* and .*iou=0\.75.* do not merge"):
+        half.merge(most)
 
 
 @given(tables())
