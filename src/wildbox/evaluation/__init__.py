@@ -80,14 +80,13 @@ def evaluate(
             raise ConfigError(f"protocol {protocol} takes no {useless[0]}")
         if protocol == "coco":
             return evaluate_coco(detections, truth)
-    if isinstance(truth, CocoTruth):
-        if protocol == "lvis":
+        if isinstance(truth, CocoTruth):
             return evaluate_lvis(detections, truth)
-        raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
-    if protocol == "lvis":
         raise ConfigError(
             "protocol lvis needs more than a table holds: read the truth with `read_coco_truth`"
         )
+    if isinstance(truth, CocoTruth):
+        raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
     rules = protocol_named(
         protocol,
         group_of_weight=group_of_weight,
