@@ -88,7 +88,8 @@ def test_log_without_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "log.csv:1: no column 'class_id'"),
+        ("", "log.csv: the file is empty"),
+        ("a,b\n1,2\n", "log.csv:1: no column 'class_id'"),
         ("class_id,class_name,truth_boxes,detections\n", "log.csv:1: no column 'ap'"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,x,1,1\n", "log.csv:2: not a number"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,0.5,1\n", "log.csv:2: not a number"),
@@ -103,7 +104,10 @@ def test_bad_logs_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_log(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
+        EvaluationResult.read(tmp_path / "log.csv")
+    (tmp_path / "log.csv").write_bytes(b"class_id\n\xff")
+    with pytest.raises(InputError, match=r"log\.csv:2: not UTF-8 text"):
         EvaluationResult.read(tmp_path / "log.csv")
 
 

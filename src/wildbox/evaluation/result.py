@@ -6,6 +6,7 @@ Letters: C classes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from wildbox.annotations import Floats, Ints
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import Curves
 from wildbox.evaluation.matches import Matches
-from wildbox.formats.files import whole_file, write_csv
+from wildbox.formats.files import read_text, whole_file, write_csv
 from wildbox.vocabulary import Vocabulary
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
@@ -131,22 +132,16 @@ class EvaluationResult:
         """Read a CSV that `write` wrote; the numbers are the same to the last bit, the protocol is not in the file.
 
         Raises:
-            InputError: no such file, a missing column, or a value that is not a number or outside its range.
+            InputError: no such file, no text, a missing column, a value that is not a number or outside its range.
             VocabularyError: a class that stands twice.
         """
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                header = reader.fieldnames or ()
-                missing = [name for name in COLUMNS if name not in header]
-                if missing:
-                    raise InputError(
-                        f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1
-                    )
-                further = [name for name in header if name not in COLUMNS]
-                rows = [_parse(row, further, path, reader.line_num) for row in reader]
-        except FileNotFoundError:
-            raise InputError("no such file", path=path) from None
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        header = reader.fieldnames or ()
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise InputError(f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1)
+        further = [name for name in header if name not in COLUMNS]
+        rows = [_parse(row, further, path, reader.line_num) for row in reader]
         ids, names, ap, boxes, found, *others = (
             zip(*rows, strict=True) if rows else ((),) * (len(COLUMNS) + len(further))
         )
