@@ -92,6 +92,15 @@ def test_a_file_without_a_byte_or_without_columns(tmp_path: Path) -> None:
         read_detections(tmp_path / "twice.csv", vocabulary=PETS)
 
 
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "model.csv").write_bytes(b"\x7fELF\r\xff,\x00\n\xff")
+    with pytest.raises(InputError, match=r"model\.csv:1: not UTF-8 text"):
+        read_detections(tmp_path / "model.csv", vocabulary=PETS)
+    (tmp_path / "model.csv").write_bytes(b"Image\rID,LabelName\n")
+    with pytest.raises(InputError, match=r"model\.csv:1: not a row of a CSV table"):
+        read_detections(tmp_path / "model.csv", vocabulary=PETS)
+
+
 def test_lines_are_counted_past_blank_ones(tmp_path: Path) -> None:
     path = found_file(tmp_path, "a,cat,1,0,1,0,1\n,,,,,,\n\na,cat,2,0,1,0,1\n")
     with pytest.raises(InputError, match=r"csv:5: Score is 2.0"):

@@ -5,7 +5,6 @@ Every reader gives `LabelledRows` whose values are score (D,) and boxes (D, 4), 
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections.abc import Sequence
@@ -120,7 +119,7 @@ def _values(table: pl.DataFrame) -> Arrays:
 def _is_submission(path: Path) -> bool:
     with open_file(path) as stream:
         line = stream.readline().decode("utf-8-sig", errors="replace")
-    return next(csv.reader([line]), [])[:2] == list(SUBMISSION)
+    return [name.strip('"\r\n') for name in line.split(",")[:2]] == list(SUBMISSION)
 
 
 def _whole(
