@@ -132,6 +132,15 @@ def test_what_the_protocol_ignores_is_no_error() -> None:
     assert kinds.confused.tolist() == [[1, 0, 1]]
 
 
+def test_group_of_boxes_are_no_object_that_is_taken_for_another() -> None:
+    # A group of b where a's are found, and one that a detection of a meets by half: background, and nothing missed.
+    vocabulary = Vocabulary(("a", "b"))
+    truth = truth_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [6, 0, 9, 4]], [1, 0], [True, True])
+    found = found_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [7.6, 0, 9.6, 8]], [0, 0], [0.9, 0.8])
+    kinds = error_kinds(found, truth, protocol=protocol_named("open-images-v2"))
+    assert kinds.counts.tolist() == [[0, 0, 0, 2, 0, 0], [0, 0, 0, 0, 0, 0]]
+
+
 def test_files(tmp_path: Path) -> None:
     vocabulary = Vocabulary(("/t", "/f"), ("torch", "flashlight"))
     kinds = ErrorKinds(vocabulary, np.arange(12).reshape(2, 6), 0.5, np.zeros(6), np.array([[0, 1, 3]]))
@@ -148,6 +157,11 @@ def test_files(tmp_path: Path) -> None:
     ]
     kinds.write_confused(tmp_path / "rates.csv", [[0, 0.5], [0.25, 0]])
     assert (tmp_path / "rates.csv").read_text().splitlines()[1] == "/t,/f,torch,flashlight,3,0.25,0.5"
+    assert kinds.interchangeable([[0, 0.5], [0, 0]]) == (
+        1.0,
+        0.0,
+    )  # concurring one way; no flashlight is a torch
+    assert kinds.interchangeable([[0, 0], [0.25, 0]]) == (1.0, 0.25)
     with pytest.raises(InputError, match="rates of shape"):
         kinds.interchangeable(np.zeros((3, 3)))
     none = ErrorKinds(vocabulary, kinds.counts, 0.5, np.zeros(6), np.zeros((0, 3), int))

@@ -68,6 +68,8 @@ def test_json_and_markdown(tmp_path: Path) -> None:
     text = (tmp_path / "log.md").read_text()
     assert "**mAP** 0.3111" in text
     assert "| /m/d | Cat | 0.3333 | 2 | 2 |" in text
+    EvaluationResult(Vocabulary(("a|b",)), np.ones(1), NONE[:1], NONE[:1]).write(tmp_path / "log.md")
+    assert r"| a\|b | a\|b | 1.0000 |" in (tmp_path / "log.md").read_text()
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
