@@ -136,7 +136,7 @@ def test_group_of_boxes_are_no_object_that_is_taken_for_another() -> None:
     # A group of b where a's are found, and one that a detection of a meets by half: background, and nothing missed.
     vocabulary = Vocabulary(("a", "b"))
     truth = truth_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [6, 0, 9, 4]], [1, 0], [True, True])
-    found = found_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [7.6, 0, 9.6, 8]], [0, 0], [0.9, 0.8])
+    found = found_of(vocabulary, ("x",), [0, 0], [[0.0, 0, 4, 4], [7.6, 0, 9.6, 8]], [0, 0], [0.9, 0.8])
     kinds = error_kinds(found, truth, protocol=protocol_named("open-images-v2"))
     assert kinds.counts.tolist() == [[0, 0, 0, 2, 0, 0], [0, 0, 0, 0, 0, 0]]
 
@@ -157,11 +157,9 @@ def test_files(tmp_path: Path) -> None:
     ]
     kinds.write_confused(tmp_path / "rates.csv", [[0, 0.5], [0.25, 0]])
     assert (tmp_path / "rates.csv").read_text().splitlines()[1] == "/t,/f,torch,flashlight,3,0.25,0.5"
-    assert kinds.interchangeable([[0, 0.5], [0, 0]]) == (
-        1.0,
-        0.0,
-    )  # concurring one way; no flashlight is a torch
-    assert kinds.interchangeable([[0, 0], [0.25, 0]]) == (1.0, 0.25)
+    # concurring one way is enough; what would be right by chance is how often a flashlight is a torch, too
+    assert kinds.interchangeable(np.array([[0, 0.5], [0, 0]])) == (1.0, 0.0)
+    assert kinds.interchangeable(np.array([[0, 0], [0.25, 0]])) == (1.0, 0.25)
     with pytest.raises(InputError, match="rates of shape"):
         kinds.interchangeable(np.zeros((3, 3)))
     none = ErrorKinds(vocabulary, kinds.counts, 0.5, np.zeros(6), np.zeros((0, 3), int))
