@@ -15,7 +15,7 @@ from evaluation.test_coco import as_results, drawn
 from typer.testing import CliRunner
 
 from wildbox.cli.app import app
-from wildbox.errors import ConfigError, InputWarning
+from wildbox.errors import ConfigError, InputWarning, WildboxError
 from wildbox.evaluation import EvaluationResult
 from wildbox.formats.open_images import write_open_images
 from wildbox.formats.storage import write_detections
@@ -103,15 +103,34 @@ def test_options_have_an_effect(folder: Path) -> None:
 def test_settings_that_do_not_fit(folder: Path) -> None:
     for options, said in (
         (("--protocol", "coco"), "--protocol coco takes only --truth and --out"),
+        (("--protocol", "voc-11-point", "--samples", "9"), "no intervals for VOC's eleven points"),
         (("--protocol", "voc", "--group-of-weight", "1"), "takes no group_of_weight"),
         (("--protocol", "nothing"), "unknown protocol 'nothing'"),
         (("--expand-detections",), "there is no hierarchy"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(WildboxError, match=said):
             run("evaluate", "all.csv", *TRUTH, *options, "--out", "never.csv")
     with pytest.raises(ConfigError, match=r"from a \.json file"):
         run("evaluate", "all.csv", "--truth", "truth.csv", "--protocol", "lvis", "--out", "never.csv")
-    assert not (folder / "never.csv").exists()
+    for option in (("--expand-detections",), ("--samples", "9")):
+        coco = ("--truth", "truth.json", "--protocol", "coco")
+        with pytest.raises(ConfigError, match="takes only --truth and --out"):
+            run("evaluate", "all.csv", *coco, *option, "--out", "never.csv")
+    with pytest.raises(ConfigError, match=r"never.txt ends in '.txt'"):
+        run("evaluate", "all.csv", *TRUTH, "--out", "never.txt")
+    assert not list(folder.glob("*never*"))
+
+
+def test_a_model_that_found_nothing(folder: Path) -> None:
+    (folder / "none.csv").write_text((folder / "all.csv").read_text().splitlines()[0] + "\n")
+    for name in ("none", "all"):
+        more = ("--matches", f"{name}.npz", "--curves", "curves.csv", "--samples", "9")
+        said = run("evaluate", f"{name}.csv", *TRUTH, *LABELS, *more, "--out", f"{name}.log.csv")
+        assert "in 95 % of 9 draws" in said
+    run("compare", "none.npz", "all.npz", "--samples", "9", "--out", "gains.csv")
+    rows = list(csv.DictReader((folder / "gains.csv").open(newline="")))
+    assert {float(row["ap_none"]) for row in rows} == {0.0}
+    assert all(float(row["gain"]) == float(row["ap_all"]) for row in rows)
 
 
 def test_coco(folder: Path) -> None:
@@ -152,3 +171,11 @@ def test_errors(folder: Path) -> None:
     assert header(folder / "errors" / "confused.csv")[-2:] == ["rate", "rate_back"]
     run("errors", "many.parquet", *TRUTH, "--min-score", "0.5", "--out", "plain")
     assert header(folder / "plain" / "confused.csv")[-1] == "errors"
+
+
+def test_errors_of_version_2_are_those_of_its_evaluation(folder: Path) -> None:
+    truth = (*TRUTH, *TREE, *LABELS, "--protocol", "open-images-v2")
+    run("evaluate", "many.parquet", *truth, "--out", "log.json")
+    mean = json.loads((folder / "log.json").read_text())["summary"]["mAP"]
+    said = run("errors", "many.parquet", *truth, "--min-score", "0", "--out", "errors")
+    assert f"mAP {mean:.4f} at these scores" in said

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 import runpy
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from adapters.stand_ins import BBoxHead, Boxes, FastRCNNOutputLayers, Instances
+from evaluation.small_tables import draw
+from evaluation.test_coco import as_results, drawn
 from torch import nn
 from typer.testing import CliRunner
 
-from wildbox import Annotations, Vocabulary, audit, read_coco, write_coco
+from wildbox import (
+    Annotations,
+    Hierarchy,
+    InputWarning,
+    Vocabulary,
+    audit,
+    evaluate,
+    read_coco,
+    write_coco,
+    write_detections,
+    write_open_images,
+)
 from wildbox.cli.app import app
 from wildbox.labels.files import write_audit
 
@@ -119,6 +135,38 @@ def test_adapters(folder: Path) -> None:
         pytest.skip(f"{skipped[0]} is not installed: the piece for it was left out, the others ran")
 
 
+def test_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, truth = draw(np.random.default_rng(948), levels=50, group_of=0.2)
+    write_open_images(truth, ".", prefix="set", hierarchy=Hierarchy(4, [(0, 1), (1, 2)]))
+    for name, file in (("boxes", "set-annotations-bbox"), ("labels", "set-annotations-human-imagelabels")):
+        Path(f"{file}.csv").rename(f"{name}.csv")
+    Path("class-descriptions.csv").rename("classes.csv")
+    write_audit(audit(truth), "audit")
+    for name in ("detections", "a", "b"):
+        write_detections(found, f"{name}.csv")
+    document, rows = drawn(np.random.default_rng(1))
+    Path("instances.json").write_text(json.dumps(document))
+    Path("results.json").write_text(json.dumps(as_results(rows)))
+    text = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    ran = re.findall(r"^    wildbox (.*?)(?: # and b)?$", text, flags=re.MULTILINE)
+    assert len(ran) == 5
+    ran.insert(-1, ran[-2].replace("a.", "b."))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        for line in ran:
+            done = CliRunner().invoke(app, shlex.split(line))
+            assert done.exit_code == 0, f"{line}: {done.output} {done.exception}"
+        names: dict[str, Any] = {"loader": [(torch.zeros(2, 1), [0, 2]), (torch.zeros(1, 1), [1])]}
+        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+        names["model"] = lambda images: [nothing | {"scores": torch.zeros(0)}] * len(images)
+        at_once, in_batches = pieces("evaluation.md")
+        exec(compile(at_once, "evaluation.md", "exec"), names)
+        assert evaluate(names["found"], names["truth"], hierarchy=names["hierarchy"]).mean_ap > 0
+        exec(compile(in_batches, "evaluation.md", "exec"), names)
+        assert names["result"].mean_ap == 0
+
+
 def torchvision_model() -> nn.Module:
     from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn as build
 
@@ -183,7 +231,9 @@ def test_errors_that_the_guide_explains_exist() -> None:
         assert any(message in source for source in joined), message
 
 
-@pytest.mark.parametrize("guide", ["classification.md", "sampling.md", "adapters.md", "training.md"])
+@pytest.mark.parametrize(
+    "guide", ["classification.md", "sampling.md", "adapters.md", "training.md", "evaluation.md"]
+)
 def test_commands_and_files_of_a_guide_exist(guide: str) -> None:
     text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8").replace("\\\n", " ")
     for line in re.findall(r"^    (wildbox .*)$", text, flags=re.MULTILINE):

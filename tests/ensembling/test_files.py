@@ -43,7 +43,10 @@ def test_classes_are_the_given_ones_or_those_of_the_logs_or_those_that_occur(
     assert weights is None
     assert all(model.vocabulary.ids == ("x", "y") and model.image_ids == ("a", "b", "c") for model in models)
     assert [row[2] for model in models for row in rows_of(model)] == [0.8, 0.9, 0.7, 0.7]
-    logs = [log(tmp_path / "1", [0.1, 0.2, 0.3]), log(tmp_path / "2", [0.6, 0.5, 0.4], vocabulary=TURNED)]
+    logs = [
+        log(tmp_path / "1.csv", [0.1, 0.2, 0.3]),
+        log(tmp_path / "2.csv", [0.6, 0.5, 0.4], vocabulary=TURNED),
+    ]
     models, weights = read_models(files, logs=logs)
     assert models[1].vocabulary.ids == ("x", "y", "z")
     assert weights is not None
@@ -77,12 +80,14 @@ def test_what_is_wrong_is_named(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.csv:2: LabelName is 'x', expected one of 1 classes, such as y"):
         read_models(files[::-1], vocabulary=Vocabulary(("y",)))
     one, two = (
-        log(tmp_path / "1", [0.1, 0.2, 0.3]),
-        log(tmp_path / "2", [0.1, 0.2], vocabulary=Vocabulary(("x", "w"))),
+        log(tmp_path / "1.csv", [0.1, 0.2, 0.3]),
+        log(tmp_path / "2.csv", [0.1, 0.2], vocabulary=Vocabulary(("x", "w"))),
     )
     with pytest.raises(ConfigError, match="2 files of detections but 1 logs"):
         read_models(files, logs=[one])
-    with pytest.raises(InputError, match=r"2: a log of other classes: 3 classes .* 'w'"):
+    with pytest.raises(InputError, match=r"2\.csv: a log of other classes: 3 classes .* 'w'"):
         read_models(files, logs=[one, two])
-    with pytest.raises(InputError, match=r"3: the log of another truth than .*1: its truth_boxes differ"):
-        read_models(files, logs=[one, log(tmp_path / "3", [0.1, 0.2, 0.3], boxes=3)])
+    with pytest.raises(
+        InputError, match=r"3\.csv: the log of another truth than .*1\.csv: its truth_boxes differ"
+    ):
+        read_models(files, logs=[one, log(tmp_path / "3.csv", [0.1, 0.2, 0.3], boxes=3)])

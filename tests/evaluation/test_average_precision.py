@@ -86,6 +86,9 @@ def test_best_f1() -> None:
     tied = matches_of([TRUE, FALSE, FALSE, FALSE, TRUE], [False] * 2, score=[0.5] * 4 + [0.4])
     f1, threshold = best_f1(curves(tied))
     assert (f1[0], threshold[0]) == (4 / 7, 0.4)
+    # Of equal F1, 2/3 and 4/6, the highest score.
+    f1, threshold = best_f1(curves(matches_of([TRUE, FALSE, FALSE, TRUE], [False] * 2)))
+    assert (f1[0], threshold[0]) == (2 / 3, 0.9)
     f1, threshold = best_f1(curves(matches_of([FALSE], [False])))
     assert f1[0] == 0
     assert np.isnan(threshold[0])

@@ -104,6 +104,13 @@ def test_differences_are_taken_sample_by_sample() -> None:
         high.minus(bootstrap(matches_of(rng, 300, 0.5), samples=100, seed=1))
 
 
+def test_the_interval_lies_around_the_number() -> None:
+    # Samples lie 0.2 above the number: their deviations from their own mean count.
+    few = Bootstrap(np.array([0.5]), np.array([[0.6], [0.7], [0.8]]), (0, 3, ("a",)))
+    interval = few.mean(level=0.5)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.5, 0.45, 0.55))
+
+
 def test_same_samples_for_any_order_and_any_threads() -> None:
     pair = draw(np.random.default_rng(4), levels=5, group_of=0.3)
     rules = protocol_named("open-images-challenge")

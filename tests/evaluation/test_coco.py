@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import sys
@@ -213,6 +214,15 @@ def test_nothing_found_is_ap_0() -> None:
     assert (result.summary["AP"], result.ap[0], result.detections[0]) == (0.0, 0.0, 0)
 
 
+def test_a_compressed_file(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(0))
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    (tmp_path / "truth.json.gz").write_bytes(gzip.compress(json.dumps(document).encode()))
+    for run in (evaluate_coco, evaluate_lvis):
+        plain, packed = (run(rows, read_coco_truth(tmp_path / f"truth.json{end}")) for end in ("", ".gz"))
+        assert plain.summary == packed.summary
+
+
 def test_by_name(tmp_path: Path) -> None:
     document, _ = drawn(np.random.default_rng(0))
     (tmp_path / "truth.json").write_text(json.dumps(document))
@@ -242,5 +252,20 @@ def test_bad_input(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             read_coco_truth(tmp_path / "bad.json")
     write_coco(truth, tmp_path / "coco.json")
+    good = json.loads((tmp_path / "coco.json").read_text())
+    image, box = good["images"][0], good["annotations"][0]
+    for change, said in (
+        ({"annotations": []}, "expected images, annotations and categories"),
+        ({"images": [image, image]}, r"Duplicate image ID.* The first has the id 7"),
+        ({"annotations": [box | {"category_id": 9}]}, "category IDs not present"),
+        ({"annotations": [box | {"image_id": 9}]}, "image IDs not present"),
+        ({"annotations": [{key: box[key] for key in ("id", "image_id", "category_id")}]}, "have no bbox"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps(good | change))
+        with pytest.raises(InputError, match=rf"bad\.json: .*{said}"):
+            read_coco_truth(tmp_path / "bad.json")
+    (tmp_path / "turned.json").write_text(json.dumps(good | {"annotations": [box | {"bbox": [9, 9, -8, 8]}]}))
+    with pytest.warns(InputWarning, match=r"turned\.json: 1 boxes are turned around or have no area"):
+        read_coco_truth(tmp_path / "turned.json")
     with pytest.raises(InputError, match="no 'frequency'"):
         evaluate_lvis(np.zeros((0, 7)), read_coco_truth(tmp_path / "coco.json"))

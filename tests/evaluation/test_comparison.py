@@ -79,6 +79,17 @@ def test_runs_that_do_not_compare() -> None:
         compare(["x", "z"], [OLD, NEW], groups={"g": ["head"]})
 
 
+@pytest.mark.parametrize("weight", [0, 0.5, 1])
+def test_matches_keep_the_weight_of_group_of_boxes(tmp_path: Path, weight: float) -> None:
+    run = evaluate(*draw(np.random.default_rng(21), levels=50, group_of=0.6), group_of_weight=weight)
+    assert run.matches is not None
+    write_matches(run.matches, tmp_path / "run.npz")
+    again = read_run(tmp_path / "run.npz")
+    np.testing.assert_array_equal(again.ap, run.ap)
+    for name, column in run.columns.items():
+        np.testing.assert_array_equal(again.columns[name], column)
+
+
 def test_intervals_where_runs_know_their_matches(tmp_path: Path) -> None:
     found, truth = draw(np.random.default_rng(21), levels=50, group_of=0.2)
     everywhere = (*found.image_ids, "unknown")

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles.error_kinds import tell_errors
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import evaluate, protocol_named
 from wildbox.evaluation.coco import coco_truth
 from wildbox.evaluation.error_kinds import KINDS, ErrorKinds, error_kinds
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 VOC = protocol_named("voc")
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -110,6 +110,18 @@ def test_without_the_errors_of_a_kind() -> None:
     assert strict.counts[:, KINDS.index("missed")].tolist() == [0, 1, 1, 1]
 
 
+def test_an_object_of_several_labels_is_no_wrong_class() -> None:
+    # A tiger is an animal, too: found twice as either, nothing is taken for something else; a bear's box is no tiger's.
+    vocabulary, tree = Vocabulary(("tiger", "bear", "animal")), Hierarchy(3, [(0, 2), (1, 2)])
+    tiger, bear = [0, 0, 4, 4], [6, 0, 9, 4]
+    truth = expand(truth_of(vocabulary, ("x",), [0, 0], [tiger, bear], [0, 1]), tree)
+    boxes, label = [tiger] * 4 + [bear], [0, 0, 2, 2, 0]
+    found = found_of(vocabulary, ("x",), [0] * 5, boxes, label, [0.9, 0.8, 0.7, 0.6, 0.5])
+    kinds = error_kinds(found, truth, protocol=VOC)
+    assert kinds.counts[:, KINDS.index("duplicate")].tolist() == [1, 0, 1]
+    assert kinds.confused.tolist() == [[0, 1, 1]]
+
+
 def test_what_the_protocol_ignores_is_no_error() -> None:
     vocabulary = Vocabulary(("a", "b"))
     truth = truth_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [0, 0, 9, 9]], [0, 0], [False, True])
@@ -118,6 +130,15 @@ def test_what_the_protocol_ignores_is_no_error() -> None:
     assert kinds.counts.sum() == 0  # two lie in the group, b is not verified
     kinds = error_kinds(found, truth, protocol=protocol_named("open-images-v2"))
     assert kinds.confused.tolist() == [[1, 0, 1]]
+
+
+def test_group_of_boxes_are_no_object_that_is_taken_for_another() -> None:
+    # A group of b where a's are found, and one that a detection of a meets by half: background, and nothing missed.
+    vocabulary = Vocabulary(("a", "b"))
+    truth = truth_of(vocabulary, ("x",), [0, 0], [[0, 0, 4, 4], [6, 0, 9, 4]], [1, 0], [True, True])
+    found = found_of(vocabulary, ("x",), [0, 0], [[0.0, 0, 4, 4], [7.6, 0, 9.6, 8]], [0, 0], [0.9, 0.8])
+    kinds = error_kinds(found, truth, protocol=protocol_named("open-images-v2"))
+    assert kinds.counts.tolist() == [[0, 0, 0, 2, 0, 0], [0, 0, 0, 0, 0, 0]]
 
 
 def test_files(tmp_path: Path) -> None:
@@ -136,6 +157,9 @@ def test_files(tmp_path: Path) -> None:
     ]
     kinds.write_confused(tmp_path / "rates.csv", [[0, 0.5], [0.25, 0]])
     assert (tmp_path / "rates.csv").read_text().splitlines()[1] == "/t,/f,torch,flashlight,3,0.25,0.5"
+    # concurring one way is enough; what would be right by chance is how often a flashlight is a torch, too
+    assert kinds.interchangeable(np.array([[0, 0.5], [0, 0]])) == (1.0, 0.0)
+    assert kinds.interchangeable(np.array([[0, 0], [0.25, 0]])) == (1.0, 0.25)
     with pytest.raises(InputError, match="rates of shape"):
         kinds.interchangeable(np.zeros((3, 3)))
     none = ErrorKinds(vocabulary, kinds.counts, 0.5, np.zeros(6), np.zeros((0, 3), int))

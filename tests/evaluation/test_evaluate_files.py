@@ -80,6 +80,15 @@ def test_relative_truth_wants_relative_detections(tmp_path: Path) -> None:
         evaluate_files(tmp_path / "found.csv", truth, protocol=CHALLENGE)
 
 
+def test_an_image_that_the_truth_does_not_know(tmp_path: Path) -> None:
+    cat, box = Vocabulary(("cat",)), (0, 0, 1, 1)
+    truth = truth_of(cat, ("a", "b"), [0, 1], [box, box], [0, 0])
+    write_detections(found_of(cat, ("a", "z"), [0, 1], [box, box], [0, 0], [0.5, 0.9]), tmp_path / "a.csv")
+    assert evaluate_files(tmp_path / "a.csv", truth, protocol=CHALLENGE).ap[0] == 0.5
+    with pytest.raises(InputError, match=r"a\.csv:3: ImageID is 'z', expected one of 2 images"):
+        evaluate_files(tmp_path / "a.csv", truth, protocol=protocol_named("voc"))
+
+
 @pytest.mark.parametrize("lvis", [False, True])
 def test_coco_results_and_tables(tmp_path: Path, lvis: bool) -> None:
     document, rows = drawn(np.random.default_rng(1))
@@ -92,3 +101,12 @@ def test_coco_results_and_tables(tmp_path: Path, lvis: bool) -> None:
     write_detections(table_of(rows, truth), tmp_path / "found.csv")
     again = evaluate_coco_files(tmp_path / "found.csv", truth, lvis=lvis)
     assert again.summary == pytest.approx(result.summary, abs=1e-9)
+
+
+def test_relative_results_where_the_truth_is_in_pixels(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(1))
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    rows[:, 1:5] /= 1000
+    (tmp_path / "results.json").write_text(json.dumps(as_results(rows)))
+    with pytest.warns(InputWarning, match="those of the truth are pixels"):
+        evaluate_coco_files(tmp_path / "results.json", read_coco_truth(tmp_path / "truth.json"))

@@ -91,6 +91,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("class_id\n")
     with pytest.raises(InputError, match="not a file of matches"):
         read_matches(tmp_path / "log.csv")
+    write_matches(part(next_pair(), [0, 1, 2], "voc"), tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    half = len(whole) // 2
+    for damaged in (whole[:half], whole[:half] + b"?" * 9 + whole[half + 9 :]):
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match="not a file of matches"):
+            read_matches(tmp_path / "damaged.npz")
     np.savez(tmp_path / "other.npz", image=np.zeros(3))
     with pytest.raises(InputError, match="not a file of matches"):
         read_matches(tmp_path / "other.npz")

@@ -178,6 +178,10 @@ def test_group_of_box_is_tried_after_the_ordinary_boxes() -> None:
     # Both lie in the group; the first finds the ordinary box, the second, its duplicate, goes to the group.
     result = one_image([BOX], [(0.9, BOX), (0.8, BOX)], groups=[(0, 0, 10, 10)])
     assert (result.ap[0], result.truth_boxes[0], result.detections[0]) == (1.0, 2, 2)
+    # Inside before the match: the group takes it, and the ordinary box is still there for the next one.
+    for weight, counted in ((1, 2), (0, 1)):
+        result = one_image([BOX], [(0.95, (5, 5, 6, 6)), (0.9, BOX)], groups=[(0, 0, 10, 10)], weight=weight)
+        assert (result.ap[0], result.detections[0]) == (1.0, counted)
     # The duplicate alone does not come back to be false where the group weighs nothing.
     result = one_image([BOX], [(0.9, BOX), (0.8, BOX)], groups=[(0, 0, 10, 10)], weight=0)
     assert (result.ap[0], result.truth_boxes[0], result.detections[0]) == (1.0, 1, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wildbox.errors import InputError, VocabularyError
+from wildbox.errors import ConfigError, InputError, VocabularyError
 from wildbox.evaluation import EvaluationResult, gains, write_gains
 from wildbox.vocabulary import Vocabulary
 
@@ -68,6 +68,16 @@ def test_json_and_markdown(tmp_path: Path) -> None:
     text = (tmp_path / "log.md").read_text()
     assert "**mAP** 0.3111" in text
     assert "| /m/d | Cat | 0.3333 | 2 | 2 |" in text
+    EvaluationResult(Vocabulary(("a|b",)), np.ones(1), NONE[:1], NONE[:1]).write(tmp_path / "log.md")
+    assert r"| a\|b | a\|b | 1.0000 |" in (tmp_path / "log.md").read_text()
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"log.parquet ends in '.parquet', expected one of .csv, .json, .md"
+    ):
+        OLD.write(tmp_path / "log.parquet")
+    assert not list(tmp_path.iterdir())
 
 
 def test_log_without_classes(tmp_path: Path) -> None:
@@ -80,7 +90,8 @@ def test_log_without_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "log.csv:1: no column 'class_id'"),
+        ("", "log.csv: the file is empty"),
+        ("a,b\n1,2\n", "log.csv:1: no column 'class_id'"),
         ("class_id,class_name,truth_boxes,detections\n", "log.csv:1: no column 'ap'"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,x,1,1\n", "log.csv:2: not a number"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,0.5,1\n", "log.csv:2: not a number"),
@@ -95,7 +106,10 @@ def test_bad_logs_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_log(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file"):
+        EvaluationResult.read(tmp_path / "log.csv")
+    (tmp_path / "log.csv").write_bytes(b"class_id\n\xff")
+    with pytest.raises(InputError, match=r"log\.csv:2: not UTF-8 text"):
         EvaluationResult.read(tmp_path / "log.csv")
 
 

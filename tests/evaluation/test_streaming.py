@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from evaluation.small_tables import EDGES, draw, found_of, hierarchies, tables
+from evaluation.small_tables import EDGES, draw, found_of, hierarchies, tables, truth_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
-from wildbox.errors import InputError, InputWarning
+from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
 from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
-from wildbox.vocabulary import Hierarchy
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 NAMES = ["open-images-challenge", "open-images-v2", "voc"]
 
@@ -73,6 +73,8 @@ def test_batches_give_what_all_at_once_gives(
     assert_same(whole, other.compute())
     parts = [batch(*pair, part)[0] for part in (order[cut:], order[:cut])]
     assert_same(whole, evaluate_parts(parts, pair[1], protocol=protocol_named(name), hierarchy=tree))
+    few = evaluate(parts[0], pair[1], protocol=name, hierarchy=tree)  # images without detections count, too
+    assert_same(few, evaluate_parts(parts[:1], pair[1], protocol=protocol_named(name), hierarchy=tree))
 
 
 def test_images_that_come_twice_are_told(many: int) -> None:
@@ -92,6 +94,26 @@ def test_images_that_come_twice_are_told(many: int) -> None:
         evaluator.compute()
     with pytest.raises(InputError, match="image 'c' stands in two parts"):
         evaluate_parts([pair[0], pair[0]], pair[1], protocol=protocol_named("voc"))
+
+
+def test_image_labels_of_any_part_are_image_labels() -> None:
+    both, box, none = Vocabulary(("cat", "dog")), [[0, 0, 4, 4]], np.zeros((0, 4))
+    one, other = (StreamingEvaluator(protocol_named("open-images-challenge")) for _ in range(2))
+    one.update(found_of(both, ("a",), [0], box, [1], [0.5]), truth_of(both, ("a",), [0], box, [0]))
+    labels = ((0, 0, True),)
+    other.update(found_of(both, (), [], none, [], []), truth_of(both, ("b",), [], none, [], [], labels))
+    with pytest.warns(InputWarning, match="the truth has no image labels"):
+        one.compute()
+    one.merge(other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        one.compute()
+
+
+def test_other_settings_do_not_merge() -> None:
+    half, most = (StreamingEvaluator(protocol_named("voc", iou=iou)) for iou in (0.5, 0.75))
+    with pytest.raises(ConfigError, match=r"iou=0\.5.* and .*iou=0\.75.* do not merge"):
+        half.merge(most)
 
 
 @given(tables())

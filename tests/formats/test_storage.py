@@ -92,6 +92,15 @@ def test_a_file_without_a_byte_or_without_columns(tmp_path: Path) -> None:
         read_detections(tmp_path / "twice.csv", vocabulary=PETS)
 
 
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "model.csv").write_bytes(b"\x7fELF\r\xff,\x00\n\xff")
+    with pytest.raises(InputError, match=r"model\.csv:1: not UTF-8 text"):
+        read_detections(tmp_path / "model.csv", vocabulary=PETS)
+    (tmp_path / "model.csv").write_bytes(b"Image\rID,LabelName\n")
+    with pytest.raises(InputError, match=r"model\.csv:1: not a row of a CSV table"):
+        read_detections(tmp_path / "model.csv", vocabulary=PETS)
+
+
 def test_lines_are_counted_past_blank_ones(tmp_path: Path) -> None:
     path = found_file(tmp_path, "a,cat,1,0,1,0,1\n,,,,,,\n\na,cat,2,0,1,0,1\n")
     with pytest.raises(InputError, match=r"csv:5: Score is 2.0"):
@@ -382,6 +391,17 @@ def test_shards(tmp_path: Path, ending: str) -> None:
         boxes = np.concatenate([part.boxes for part in parts])
         image = [found.image_ids.index(part.image_ids[i]) for part in parts for i in part.image]
         np.testing.assert_array_equal(boxes[np.lexsort((*boxes.T, image))], whole)
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "csv.zst"])  # read by what they begin with, whatever the name
+def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"a.{ending}").write_bytes(gzip.compress(f"{HEADER}a,cat,1,0,1,0,1\n".encode()))
+    (tmp_path / "b.csv").write_text(f"{HEADER}b,cat,1,0,1,0,1\n")
+    (tmp_path / "notes.csv.bak").write_text("none of them")
+    assert read_detections(tmp_path, vocabulary=PETS).image_ids == ("a", "b")
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="two files are named 'a'"):
+        read_detections(tmp_path, vocabulary=PETS)
 
 
 def test_missing_shards(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def tell_errors(
         elif background <= own < iou:
             errors.append(("poor_box", label))
             covered.add(own_box)
-        elif other >= iou:
+        elif other >= iou and other != own:  # one object of several labels: no other class
             errors.append(("wrong_class", label))
             confused.append((label, int(truth.label[other_box])))
             covered.add(other_box)

@@ -51,7 +51,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _say("error:", "bold red", f"{error.filename}: {error.strerror}")
+        _say("error:", "bold red", f"{error.filename2 or error.filename}: {error.strerror}")
         sys.exit(2)
 
 

@@ -12,7 +12,7 @@ from wildbox.cli.terminal import Classes, console
 from wildbox.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wildbox.evaluation import Comparison
+    from wildbox.evaluation import Comparison, Protocol
 
 Found = Annotated[
     Path,
@@ -21,7 +21,12 @@ Found = Annotated[
         "CSV; a folder of such files, or a pattern with *."
     ),
 ]
-Truth = Annotated[Path, typer.Option(help="Open Images boxes CSV, or COCO or LVIS instances .json.")]
+Truth = Annotated[
+    Path,
+    typer.Option(
+        help="Open Images boxes CSV, COCO or LVIS instances .json, or a folder that `wildbox convert` made."
+    ),
+]
 ImageLabels = Annotated[
     Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
 ]
@@ -71,35 +76,44 @@ def evaluate(
     from wildbox.evaluation.coco import read_coco_truth
     from wildbox.evaluation.files import evaluate_coco_files, evaluate_files
     from wildbox.evaluation.matches import write_matches
-    from wildbox.evaluation.protocols import protocol_named
+    from wildbox.evaluation.result import log_ending
     from wildbox.formats.annotated import open_annotations
 
+    log_ending(out)
     if protocol in ("coco", "lvis"):
-        given = (classes, hierarchy, image_labels, group_of_weight, matches, curves, samples or None)
-        if any(value is not None for value in given):
+        given = (classes, hierarchy, image_labels, group_of_weight, matches, curves)
+        if expand_detections or samples or any(value is not None for value in given):
             raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
         if ".json" not in truth.suffixes:
             raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
-        only = True if image_labels and protocol == "open-images-v2" else None
-        rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=only)
+        rules = _protocol(protocol, image_labels, group_of_weight=group_of_weight)
         source = open_annotations(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
         table, tree = source.whole(), source.hierarchy
         result = evaluate_files(
             detections, table, protocol=rules, hierarchy=tree, expand_found=expand_detections
         )
-    result.write(out)
-    if matches and result.matches:
-        write_matches(result.matches, matches)
-    if curves and result.curves:
-        result.curves.write(curves, result.vocabulary)
-    for name, value in result.summary.items():
-        console.print(f"{name} {value:.4f}", highlight=False)
-    if samples and result.matches:
+    told = [f"{name} {value:.4f}" for name, value in result.summary.items()]
+    if samples and result.matches is not None:
         interval = bootstrap(result.matches, samples=samples, seed=seed).mean()
-        console.print(f"mAP {interval} in 95 % of {samples:,} draws of the images", highlight=False)
+        told.append(f"mAP {interval} in 95 % of {samples:,} draws of the images")
+    result.write(out)
+    if matches and result.matches is not None:
+        write_matches(result.matches, matches)
+    if curves and result.curves is not None:
+        result.curves.write(curves, result.vocabulary)
+    for line in told:
+        console.print(line, highlight=False)
     console.print(f"{protocol}; per class in {out}")
+
+
+def _protocol(name: str, image_labels: Path | None, *, group_of_weight: int | None = None) -> Protocol:
+    """With image labels V2, too, ignores what nobody looked for."""
+    from wildbox.evaluation.protocols import protocol_named
+
+    only = True if image_labels and name == "open-images-v2" else None
+    return protocol_named(name, group_of_weight=group_of_weight, verified_only=only)
 
 
 def errors(
@@ -114,7 +128,8 @@ def errors(
         str, typer.Option(help="open-images-challenge, open-images-v2 or voc.")
     ] = "open-images-challenge",
     min_score: Annotated[
-        float | None, typer.Option(help="Of detections that are looked at. Default: each class's best F1.")
+        float | None,
+        typer.Option(min=0, max=1, help="Of detections that are looked at. Default: each class's best F1."),
     ] = None,
     rates: Annotated[
         Path | None, typer.Option(help="concurrent_rates.csv of an audit, to read wrong classes against.")
@@ -127,14 +142,13 @@ def errors(
     """
     from wildbox.evaluation.error_kinds import KINDS
     from wildbox.evaluation.files import errors_in_files
-    from wildbox.evaluation.protocols import protocol_named
     from wildbox.formats.annotated import open_annotations
     from wildbox.labels import ConcurrentRates
 
     source = open_annotations(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
     table, tree = source.whole(), source.hierarchy
     read = None if rates is None else ConcurrentRates.read(rates, table.vocabulary).values
-    rules = protocol_named(protocol)
+    rules = _protocol(protocol, image_labels)
     kinds = errors_in_files(detections, table, protocol=rules, hierarchy=tree, min_score=min_score)
     kinds.write(out / "errors.csv")
     kinds.write_confused(out / "confused.csv", read)

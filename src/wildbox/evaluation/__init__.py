@@ -16,11 +16,9 @@ from wildbox.detections import Detections
 from wildbox.errors import ConfigError
 from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
 from wildbox.evaluation.comparison import Comparison, compare
-from wildbox.evaluation.open_images import evaluate_open_images_challenge, evaluate_open_images_v2
 from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.protocols import protocol_named
 from wildbox.evaluation.result import EvaluationResult, Gain, gains, write_gains
-from wildbox.evaluation.voc import evaluate_voc
 from wildbox.vocabulary import Hierarchy
 
 __all__ = [
@@ -33,9 +31,6 @@ __all__ = [
     "evaluate",
     "evaluate_coco",
     "evaluate_lvis",
-    "evaluate_open_images_challenge",
-    "evaluate_open_images_v2",
-    "evaluate_voc",
     "gains",
     "protocol_named",
     "read_coco_truth",
@@ -62,7 +57,8 @@ def evaluate(
 
     Args:
         truth: for `lvis`, and for `coco` where areas are those of masks, what `read_coco_truth` reads.
-        protocol: open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point.
+        protocol: open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point; their rules stand at
+            `open_images_challenge`, `open_images_v2`, `evaluate_coco`, `evaluate_lvis` and `voc`.
         hierarchy: the truth is first expanded by it; detections never are.
         group_of_weight: what a found group-of box is worth; default 1 for the Challenge, 0 for V2.
         verified_only: whether detections are ignored where nobody looked for their class; default true for the
@@ -71,6 +67,9 @@ def evaluate(
     Raises:
         ConfigError: an unknown protocol, a value outside its range, one that the protocol does not have.
         InputError: another vocabulary; except for Open Images, an image that the truth does not know.
+    Warns:
+        InputWarning: for Open Images, detections without area, or on images that the truth does not know; a truth
+            without any image label where they matter.
     """
     given = {
         "hierarchy": hierarchy, "group_of_weight": group_of_weight, "verified_only": verified_only, "iou": iou,
@@ -81,14 +80,13 @@ def evaluate(
             raise ConfigError(f"protocol {protocol} takes no {useless[0]}")
         if protocol == "coco":
             return evaluate_coco(detections, truth)
-    if isinstance(truth, CocoTruth):
-        if protocol == "lvis":
+        if isinstance(truth, CocoTruth):
             return evaluate_lvis(detections, truth)
-        raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
-    if protocol == "lvis":
         raise ConfigError(
             "protocol lvis needs more than a table holds: read the truth with `read_coco_truth`"
         )
+    if isinstance(truth, CocoTruth):
+        raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
     rules = protocol_named(
         protocol,
         group_of_weight=group_of_weight,

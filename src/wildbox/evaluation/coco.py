@@ -17,6 +17,7 @@ from wildbox.annotations import Annotations, Floats
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.result import EvaluationResult
+from wildbox.formats.files import read_json, tell
 from wildbox.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -41,24 +42,42 @@ class CocoTruth:
 def read_coco_truth(path: str | Path) -> CocoTruth:
     """Truth of a COCO or LVIS file with all that its evaluation looks at: areas of masks, crowds, federated lists.
 
+    The file may be compressed (`.json.gz`, `.json.zst`).
+
     Raises:
-        InputError: no such file, malformed JSON, ids that are not whole numbers, no images or no categories.
+        InputError: no such file, malformed JSON, ids that are not whole numbers or stand twice, no images, annotations
+            or categories, an annotation of an image or category that is not there, or without a box.
+    Warns:
+        InputWarning: counts boxes that are turned around or without area.
     """
     import hotcoco
 
+    packed = Path(path).suffix in (".gz", ".zst")
+    source: Any = read_json(path) if packed else str(path)
     try:
-        dataset = hotcoco.COCO(str(path))
+        dataset = hotcoco.COCO(source)
     except FileNotFoundError as error:
         raise InputError("cannot be read: No such file or directory", path=path) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"not a COCO file: {error}", path=path) from error
-    if not dataset.imgs or not dataset.cats:
-        raise InputError("expected images and categories; one of the lists is empty or missing", path=path)
+    if not dataset.imgs or not dataset.cats or not dataset.stats()["annotation_count"]:
+        message = "expected images, annotations and categories; one of the lists is empty or missing"
+        raise InputError(message, path=path)
+    _check(dataset, path)
     numbers, categories = np.array(list(dataset.imgs), np.int64), dataset.cats
     ids = tuple(map(str, categories))
     vocabulary = Vocabulary(ids, tuple(str(entry.get("name", id_)) for id_, entry in categories.items()))
     image_ids = tuple(map(str, numbers.tolist()))
     return CocoTruth(dataset, vocabulary, image_ids, numbers, np.array(list(categories), np.int64))
+
+
+def _check(dataset: COCO, path: str | Path) -> None:
+    """Refuse what hotcoco's look at a file calls an error, and count boxes without area."""
+    found = dataset.healthcheck()
+    for error in found["errors"]:
+        raise InputError(f"{error['message']} The first has the id {error['affected_ids'][0]}", path=path)
+    empty = [some["affected_ids"] for some in found["warnings"] if some["code"] == "degenerate_bbox"]
+    tell({"{n} boxes are turned around or have no area": sum(map(len, empty))}, path=path, stacklevel=4)
 
 
 def coco_truth(truth: Annotations) -> CocoTruth:

@@ -138,5 +138,4 @@ def read_run(path: str | Path) -> EvaluationResult:
     if Path(path).suffix != ".npz":
         return EvaluationResult.read(path)
     matches = read_matches(path)
-    weight = None if matches.protocol.startswith("voc") else matches.group_of_weight
-    return protocol_named(matches.protocol, group_of_weight=weight).result(matches)
+    return protocol_named(matches.protocol).result(matches)

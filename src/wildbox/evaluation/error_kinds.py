@@ -32,7 +32,8 @@ KINDS = ("poor_box", "wrong_class", "duplicate", "background", "wrong_class_and_
 boxes of its image, t the protocol's least IoU and b `background`:
 
 - poor_box: b <= IoU < t with a box of its class;
-- wrong_class: IoU >= t with a box of another class;
+- wrong_class: IoU >= t with a box of another class, and not the same IoU with one of its own (beyond TIDE: there an
+  object has several labels, as after expansion, and a second detection of one of them is a duplicate);
 - duplicate: IoU >= t with a box of its class, which another detection found;
 - background: IoU <= b with all boxes;
 - wrong_class_and_poor_box: b < IoU < t with a box of another class.
@@ -221,7 +222,7 @@ def _tell_apart(
                 continue
             if background <= own_iou < iou:
                 kind[d] = POOR_BOX
-            elif other_iou >= iou:
+            elif other_iou >= iou and other_iou != own_iou:
                 kind[d], nearest[d] = WRONG_CLASS, other
             elif own_iou >= iou:
                 kind[d] = DUPLICATE

@@ -5,10 +5,12 @@ Letters: B images, N truth boxes, D detections, C classes.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numba
 import numpy as np
@@ -252,7 +254,7 @@ def read_matches(path: str | Path) -> Matches:
             )
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
-    except (KeyError, ValueError, EOFError, AttributeError) as error:
+    except (KeyError, ValueError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
         message = "not a file of matches, as `wildbox evaluate --matches` writes it"
         raise InputError(message, path=path) from error
     return matches

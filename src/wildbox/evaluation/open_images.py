@@ -7,10 +7,7 @@ trait is left out: among equal scores it follows an unstable sort; here their or
 
 from __future__ import annotations
 
-from wildbox.annotations import Annotations
-from wildbox.detections import Detections
 from wildbox.evaluation.protocol import Protocol
-from wildbox.evaluation.result import EvaluationResult
 
 LIMIT = 10_000
 """Detections of one class in one image that the reference looks at: `nms_max_output_boxes`."""
@@ -19,26 +16,7 @@ LIMIT = 10_000
 def open_images_challenge(
     *, group_of_weight: float = 1.0, verified_only: bool = True, iou: float = 0.5
 ) -> Protocol:
-    """The Challenge's protocol; see `evaluate_open_images_challenge`."""
-    return Protocol("open-images-challenge", True, group_of_weight, verified_only, LIMIT, iou)
-
-
-def open_images_v2(
-    *, group_of_weight: float = 0.0, verified_only: bool = False, iou: float = 0.5
-) -> Protocol:
-    """The protocol of Open Images V2; see `evaluate_open_images_v2`."""
-    return Protocol("open-images-v2", True, group_of_weight, verified_only, LIMIT, iou)
-
-
-def evaluate_open_images_challenge(
-    detections: Detections,
-    truth: Annotations,
-    *,
-    group_of_weight: float = 1.0,
-    verified_only: bool = True,
-    iou: float = 0.5,
-) -> EvaluationResult:
-    """Average precision of each class; the truth is expanded already where a hierarchy is in use.
+    """The Challenge's protocol; the truth is expanded already where a hierarchy is in use.
 
     - A detection counts only where its class is verified in its image: a box of the class is there, or a
       positive or negative image label. In an image where people verified its absence it is a false positive.
@@ -51,38 +29,23 @@ def evaluate_open_images_challenge(
       detections has 0.
     - Images that the detections alone name are taken as images where nothing is verified.
 
-    The result's `truth_boxes` leaves group-of boxes out where they weigh nothing; `detections` counts true
+    A result's `truth_boxes` leaves group-of boxes out where they weigh nothing; `detections` counts true
     and false positives: not the ignored, and those that a group-of box absorbs as one.
 
     Args:
         verified_only: false lets all detections count, as in V2.
     Raises:
         ConfigError: a negative or infinite weight, or iou outside (0, 1].
-        InputError: another vocabulary.
-    Warns:
-        InputWarning: detections without area, or on images that the truth does not know; a truth without any
-            image label.
     """
-    protocol = open_images_challenge(group_of_weight=group_of_weight, verified_only=verified_only, iou=iou)
-    matches = protocol.match(detections, truth)
-    return protocol.result(matches, has_image_labels=len(truth.image_labels) > 0)
+    return Protocol("open-images-challenge", True, group_of_weight, verified_only, LIMIT, iou)
 
 
-def evaluate_open_images_v2(
-    detections: Detections,
-    truth: Annotations,
-    *,
-    group_of_weight: float = 0.0,
-    verified_only: bool = False,
-    iou: float = 0.5,
-) -> EvaluationResult:
+def open_images_v2(
+    *, group_of_weight: float = 0.0, verified_only: bool = False, iou: float = 0.5
+) -> Protocol:
     """As the Challenge, but every detection counts, and group-of boxes weigh nothing unless told otherwise.
 
     A detection of a class that nobody looked for in its image is a false positive, as is one on an image that the
     truth does not know.
-
-    Args, Raises, Warns: as `evaluate_open_images_challenge`.
     """
-    protocol = open_images_v2(group_of_weight=group_of_weight, verified_only=verified_only, iou=iou)
-    matches = protocol.match(detections, truth)
-    return protocol.result(matches, has_image_labels=len(truth.image_labels) > 0)
+    return Protocol("open-images-v2", True, group_of_weight, verified_only, LIMIT, iou)

@@ -6,6 +6,7 @@ Letters: C classes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Floats, Ints
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import Curves
 from wildbox.evaluation.matches import Matches
-from wildbox.formats.files import whole_file, write_csv
+from wildbox.formats.files import read_text, whole_file, write_csv
 from wildbox.vocabulary import Vocabulary
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
+ENDINGS = (".csv", ".json", ".md")
+"""Of the files that `EvaluationResult.write` writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +89,12 @@ class EvaluationResult:
         return {str(name): _mean(self.ap[names == name]) for name in np.unique(names)}
 
     def write(self, path: str | Path) -> None:
-        """Write the log: by the ending of `path` a .json, a table in .md, else CSV.
+        """Write the log: by the ending of `path` .csv, .json, or a table in .md; another is a `ConfigError`.
 
         CSV: class_id,class_name,ap,truth_boxes,detections and the further columns; a number is empty where there is
         none (JSON: null). JSON also has the protocol and its summary, Markdown the summary.
         """
-        ending = Path(path).suffix.lower()
+        ending = log_ending(path)
         if ending == ".json":
             text = json.dumps(self._document(), ensure_ascii=False, indent=1) + "\n"
         elif ending == ".md":
@@ -129,22 +132,16 @@ class EvaluationResult:
         """Read a CSV that `write` wrote; the numbers are the same to the last bit, the protocol is not in the file.
 
         Raises:
-            InputError: no such file, a missing column, or a value that is not a number or outside its range.
+            InputError: no such file, no text, a missing column, a value that is not a number or outside its range.
             VocabularyError: a class that stands twice.
         """
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                header = reader.fieldnames or ()
-                missing = [name for name in COLUMNS if name not in header]
-                if missing:
-                    raise InputError(
-                        f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1
-                    )
-                further = [name for name in header if name not in COLUMNS]
-                rows = [_parse(row, further, path, reader.line_num) for row in reader]
-        except FileNotFoundError:
-            raise InputError("no such file", path=path) from None
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        header = reader.fieldnames or ()
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise InputError(f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1)
+        further = [name for name in header if name not in COLUMNS]
+        rows = [_parse(row, further, path, reader.line_num) for row in reader]
         ids, names, ap, boxes, found, *others = (
             zip(*rows, strict=True) if rows else ((),) * (len(COLUMNS) + len(further))
         )
@@ -194,6 +191,14 @@ def write_gains(rows: Sequence[Gain], path: str | Path) -> None:
     """Write gains as CSV: class_id,class_name,ap_without,ap_with,gain."""
     values = ((row.class_id, row.class_name, row.without, row.with_, row.gain) for row in rows)
     write_csv(path, ("class_id", "class_name", "ap_without", "ap_with", "gain"), values)
+
+
+def log_ending(path: str | Path) -> str:
+    """What kind of log a name stands for; `ConfigError` where it is none of `ENDINGS`."""
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        raise ConfigError(f"{path} ends in {ending!r}, expected one of {', '.join(ENDINGS)}")
+    return ending
 
 
 def _mean(ap: Floats) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
-from wildbox.errors import InputError, InputWarning
+from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation.matches import Matches, merge
 from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
@@ -68,7 +68,13 @@ class StreamingEvaluator:
             self.parts[-len(few) :] = [merge(few)]
 
     def merge(self, other: StreamingEvaluator) -> None:
-        """Add the images of another evaluator, as of another process."""
+        """Add the images of another evaluator, as of another process.
+
+        Raises:
+            ConfigError: another protocol, or the same with other settings.
+        """
+        if other.protocol != self.protocol:
+            raise ConfigError(f"evaluators of {self.protocol} and {other.protocol} do not merge")
         self.parts += other.parts
         self.image_labels += other.image_labels
         self.images += other.images

@@ -6,6 +6,7 @@ CSV and Parquet have the columns ImageID, LabelName, Score, XMin, XMax, YMin, YM
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,9 @@ from wildbox.formats.detection_rows import ids_in, read_results, read_rows, resu
 from wildbox.formats.files import tell, whole_file, write_json
 from wildbox.formats.labelled_rows import number_images, texts
 from wildbox.vocabulary import Vocabulary
+
+ENDING = re.compile(r"\.parquet$|\.(csv|json)(\.gz|\.zst)?$")
+"""Of the files of a folder that are taken for detections."""
 
 
 def write_detections(detections: Detections, path: str | Path) -> None:
@@ -103,12 +107,16 @@ def detection_files(path: str | Path) -> list[Path]:
     """The files that a path names, sorted: itself, those of a folder, or those that a pattern with * matches.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; a folder holds one file in several forms, as a.csv and a.csv.gz.
     """
     if Path(path).is_dir():
-        found = [file for file in Path(path).iterdir() if file.suffix in (".csv", ".parquet", ".json")]
+        found = [file for file in Path(path).iterdir() if ENDING.search(file.name)]
         if not found:
             raise InputError("no .csv, .parquet or .json in the folder", path=path)
+        names = sorted(ENDING.sub("", file.name) for file in found)
+        twice = next((name for name, following in pairwise(names) if name == following), None)
+        if twice is not None:
+            raise InputError(f"two files are named {twice!r}; expected one, since all count", path=path)
         return sorted(found)
     if "*" in str(path) and not Path(path).exists():
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
@@ -141,7 +149,7 @@ def read_detections(
         InputError: with file and line (Parquet: row, JSON: entry): a missing column, a missing or unknown value, a
             coordinate that is no finite number, a score outside [0, 1], pixels where coordinates should be relative.
     Warns:
-        InputWarning: counts boxes that are turned around or without area, they are kept; a file without rows;
+        InputWarning: counts boxes that are turned around or without area, which are kept; a file without rows;
             relative coordinates where pixels are due; a CSV file whose last line has no line break.
     """
     files = [read_rows(file, classes=vocabulary.ids, relative=relative) for file in detection_files(path)]
@@ -191,7 +199,7 @@ def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def _tell(boxes: Floats, *, path: str | Path, relative: bool | None) -> None:
     small = relative is False and len(boxes) > 0 and bool((np.abs(boxes) <= 1).all())
     told = {
-        "{n} boxes are turned around or have no area; they are kept": count_empty(boxes),
+        "{n} boxes are turned around or have no area": count_empty(boxes),
         "all coordinates are within 0 and 1, but those of the truth are pixels": int(small),
         "no rows: nothing was found": int(not len(boxes)),
     }
@@ -230,6 +238,6 @@ def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Se
     rows = result_rows(entries, path)
     number_images([rows], image_ids)
     rows.labels(vocabulary)
-    _tell(rows.values[1], path=path, relative=None)
+    _tell(rows.values[1], path=path, relative=False)
     order = ("image_id", "x", "y", "width", "height", "score", "category_id")
     return entries.select(order).cast(pl.Float64()).to_numpy(order="c")
