@@ -57,6 +57,30 @@ def test_compiles_without_a_graph_break(function: Callable[[Tensor], Tensor], dy
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("rule", [lambda z: RULE(z, Y), RULE.scores], ids=["loss", "scores"])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_compiles_where_no_gradient_is_wanted(rule: Callable[[Tensor], Tensor], mode: Any) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(rule, fullgraph=True, backend="aot_eager")
+    with mode():
+        torch.testing.assert_close(compiled(Z), rule(Z))
+
+
+@pytest.mark.parametrize("logits", [Z, Z.T.contiguous().T], ids=["rows", "columns"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operators_are_what_compilers_are_told(logits: Tensor, dtype: torch.dtype) -> None:
+    """Shapes, dtypes and strides, wherever the logits lie: in rows, or in columns as after a transposition."""
+    z, operators = logits.to(dtype), torch.ops.wildbox
+    checks = ("test_schema", "test_faketensor")
+    for name, inputs in {
+        "concurrent_softmax_loss": (z, Y, R, NEGATIVES, 0.5, True),
+        "concurrent_softmax_curvature": (z, Y, R, None, Z),
+        "concurrent_softmax_scores": (z.float(), R, None, None, None, True),
+        "concurrent_softmax_scores_backward": (z.float(), R, logits),
+    }.items():
+        torch.library.opcheck(getattr(operators, name).default, inputs, test_utils=checks)
+
+
 def test_a_compiled_loss_names_the_row_at_fault_too() -> None:
     torch.compiler.reset()
     compiled = torch.compile(lambda z, y: concurrent_softmax_loss(z, y, R), backend="aot_eager")

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 import wildbox.classification.concurrent_softmax_operator as operator
 from wildbox.classification.rates import SparseRates, check_rates, sparse_rates
-from wildbox.classification.rule import Reduction, Targets, as_computed, check_reduction, read_targets
+from wildbox.classification.rule import (
+    Reduction,
+    Targets,
+    as_computed,
+    check_logits,
+    check_reduction,
+    read_targets,
+)
 from wildbox.errors import InputError
 
 
@@ -91,8 +98,9 @@ def concurrent_softmax_scores(logits: Tensor, rates: Tensor, *, check: bool = Tr
     """
     if check and not torch.compiler.is_compiling():
         check_rates(rates)
-    _check_size(logits, rates)
-    return operator.scores(logits, rates.detach(), check=check)
+    z = as_computed(logits)
+    _check_size(z, rates)
+    return operator.scores(z, rates.detach(), check=check)
 
 
 class ConcurrentSoftmax(nn.Module):
@@ -154,9 +162,10 @@ class ConcurrentSoftmax(nn.Module):
 
     def scores(self, logits: Tensor) -> Tensor:
         """`concurrent_softmax_scores`; in a graph that is exported, without custom operators."""
-        rates = self._beside(logits, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
-        _check_size(logits, rates)
-        return operator.scores(logits, rates, self._sparse, removed=self._removed, check=self.check)
+        z = as_computed(logits)
+        rates = self._beside(z, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
+        _check_size(z, rates)
+        return operator.scores(z, rates, self._sparse, removed=self._removed, check=self.check)
 
     def _beside(self, logits: Tensor, rates: Tensor) -> Tensor:
         return rates if rates.device == logits.device else self.to(logits.device).rates
@@ -181,6 +190,7 @@ def _loss(
 ) -> Tensor:
     """`concurrent_softmax_loss` with rates that are known to be good."""
     check_reduction(reduction)
+    check_logits(logits)
     _check_size(logits, rates)
     labels = read_targets(logits, targets)
     if negatives is not None and (negatives.shape != logits.shape or negatives.dtype != torch.bool):
@@ -191,7 +201,7 @@ def _loss(
 
 
 def _check_size(logits: Tensor, rates: Tensor) -> None:
-    k = logits.shape[-1] if isinstance(logits, Tensor) and logits.ndim == 2 else as_computed(logits).shape[1]
+    k = logits.shape[1]
     if k == 0:
         raise InputError(f"logits: expected at least one column, got {tuple(logits.shape)}")
     if rates.shape != (k, k):

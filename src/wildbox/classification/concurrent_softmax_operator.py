@@ -39,7 +39,7 @@ def loss(
 
 
 def scores(
-    logits: Tensor,
+    z: Tensor,
     rates: Tensor,
     sparse: SparseRates | None = None,
     *,
@@ -49,18 +49,18 @@ def scores(
     """(P, K) σ+ of every class, differentiable once.
 
     Args:
+        z: (P, K) as computed.
         sparse: `sparse_rates(rates)` where it is at hand.
         removed: the largest number of rates of 1 in a row, which a graph that is exported without custom operators
             needs; None: it has one.
     """
     offsets, others, values = (None, None, None) if sparse is None else sparse
-    if _is_plain(logits):
-        if not (logits.requires_grad and torch.is_grad_enabled()):
-            return _scores(logits, rates, offsets, others, values, check)
+    if _is_plain(z):
+        if not (z.requires_grad and torch.is_grad_enabled()):
+            return _scores(z, rates, offsets, others, values, check)
     elif removed is not None and (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()):
-        z = as_computed(logits)
         return formula.exportable_scores(z, rates.to(z.dtype), removed=removed)
-    found: Tensor = _Scores.apply(logits, rates, offsets, others, values, check)
+    found: Tensor = _Scores.apply(z, rates, offsets, others, values, check)
     return found
 
 
@@ -90,7 +90,7 @@ _traced_loss = torch.library.custom_op("wildbox::concurrent_softmax_loss", _loss
 @_traced_loss.register_fake
 def _(logits: Tensor, labels: Any, rates: Any, negatives: Any, scale: Any, check: Any) -> Any:
     found = logits.new_empty(len(logits), dtype=as_computed(logits).dtype)
-    return found, torch.empty_like(logits, dtype=_slope_dtype(logits))
+    return found, _like(logits, dtype=_slope_dtype(logits))
 
 
 @torch.library.custom_op("wildbox::concurrent_softmax_curvature", mutates_args=())
@@ -104,18 +104,17 @@ def _curvature(
 
 @_curvature.register_fake
 def _(logits: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, direction: Tensor) -> Any:
-    return torch.empty_like(direction, dtype=as_computed(logits).dtype)
+    return _like(logits, dtype=as_computed(logits).dtype)
 
 
 def _scores(
-    logits: Tensor,
+    z: Tensor,
     rates: Tensor,
     offsets: Tensor | None,
     others: Tensor | None,
     values: Tensor | None,
     check: bool,
 ) -> Tensor:
-    z = as_computed(logits)
     if rates.dtype != z.dtype:
         rates, values = rates.to(z.dtype), None if values is None else values.to(z.dtype)
     if z.is_cpu:
@@ -124,27 +123,31 @@ def _scores(
         return cpu.scores(z, rates, offsets, others, values)
     if check:
         check_finite(z)
-    return formula.scores(z, rates)
+    return formula.scores(z, rates).contiguous()
 
 
 _traced_scores = torch.library.custom_op("wildbox::concurrent_softmax_scores", _scores, mutates_args=())
 
 
 @_traced_scores.register_fake
-def _(logits: Tensor, rates: Tensor, offsets: Any, others: Any, values: Any, check: bool) -> Any:
-    return torch.empty_like(logits, dtype=as_computed(logits).dtype)
+def _(z: Tensor, rates: Tensor, offsets: Any, others: Any, values: Any, check: bool) -> Any:
+    return _like(z, dtype=z.dtype)
 
 
 @torch.library.custom_op("wildbox::concurrent_softmax_scores_backward", mutates_args=())
-def _scores_backward(logits: Tensor, rates: Tensor, direction: Tensor) -> Tensor:
+def _scores_backward(z: Tensor, rates: Tensor, direction: Tensor) -> Tensor:
     """(P, K) the gradient with respect to the logits of the sum of scores times a direction (P, K)."""
-    z = as_computed(logits)
-    return formula.scores_slopes(z, rates.to(z.dtype), direction.to(z.dtype))
+    return formula.scores_slopes(z, rates.to(z.dtype), direction).contiguous()
 
 
 @_scores_backward.register_fake
-def _(logits: Tensor, rates: Tensor, direction: Tensor) -> Any:
-    return torch.empty_like(direction, dtype=as_computed(logits).dtype)
+def _(z: Tensor, rates: Tensor, direction: Tensor) -> Any:
+    return _like(z, dtype=z.dtype)
+
+
+def _like(logits: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """What every operator returns, however the logits lie: compiled code relies on its strides."""
+    return torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 def _scale(reduction: str, rows: int) -> float:
@@ -332,9 +335,20 @@ class _Curvature(torch.autograd.Function):
 
 
 class _Scores(torch.autograd.Function):
+    """Every argument has a name: of `*others`, torch.compile makes a context where no gradient is wanted."""
+
     @staticmethod
-    def forward(logits: Tensor, rates: Tensor, *others: Any) -> Tensor:
-        return (_scores if _is_plain(logits) else _traced_scores)(logits, rates, *others)
+    def forward(
+        z: Tensor,
+        rates: Tensor,
+        offsets: Tensor | None,
+        others: Tensor | None,
+        values: Tensor | None,
+        check: bool,
+    ) -> Tensor:
+        operator = _scores if _is_plain(z) else _traced_scores
+        found: Tensor = operator(z, rates, offsets, others, values, check)
+        return found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -342,9 +356,8 @@ class _Scores(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, direction: Tensor) -> Any:
-        logits, rates = ctx.saved_tensors
-        slopes = _ScoresBackward.apply(logits, rates, direction)
-        return slopes.to(logits.dtype), None, None, None, None, None
+        slopes = _ScoresBackward.apply(*ctx.saved_tensors, direction)
+        return slopes, None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, dims: Any, *inputs: Any) -> Any:
@@ -357,8 +370,8 @@ class _ScoresBackward(torch.autograd.Function):
     """`_scores_backward`, which has no derivative here, under vmap."""
 
     @staticmethod
-    def forward(logits: Tensor, rates: Tensor, direction: Tensor) -> Tensor:
-        slopes: Tensor = _scores_backward(logits, rates, direction)
+    def forward(z: Tensor, rates: Tensor, direction: Tensor) -> Tensor:
+        slopes: Tensor = _scores_backward(z, rates, direction)
         return slopes
 
     @staticmethod

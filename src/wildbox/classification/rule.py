@@ -23,6 +23,9 @@ Targets: TypeAlias = Tensor | Sequence[Sequence[int]]
 """(P, K) multi-hot: bool, or 0 and 1 in any other dtype; (P,) int64, the one label of each; or the list of the
 labels of each."""
 
+COMPUTED = (torch.float32, torch.float64)
+"""What rules compute in."""
+
 
 @runtime_checkable
 class Rule(Protocol):
@@ -47,11 +50,16 @@ class Rule(Protocol):
 
 def as_computed(logits: Tensor) -> Tensor:
     """Logits (P, K) in the dtype that rules compute in: float64 stays, every other one becomes float32."""
+    check_logits(logits)
+    return logits if logits.dtype in COMPUTED else logits.float()
+
+
+def check_logits(logits: Tensor) -> None:
+    """`InputError` where they are not (P, K) floating."""
     if not isinstance(logits, Tensor):
         raise InputError(f"logits: expected a tensor (P, K), got {type(logits).__name__}")
     if logits.ndim != 2 or not logits.is_floating_point():
         raise InputError(f"logits: expected (P, K) floating, got {tuple(logits.shape)} {logits.dtype}")
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def membership(logits: Tensor, targets: Targets) -> Tensor:
