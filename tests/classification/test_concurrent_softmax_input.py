@@ -77,6 +77,7 @@ def test_logits_that_are_not_finite_are_named(bad: float) -> None:
         ([0, 1], "row 0 is 0, expected the list of its labels, whole numbers"),
         ([[0], [0.5]], r"row 1 is \[0.5\], expected the list of its labels"),
         ([[True, False, False], [False, True, False]], r"row 0 is \[True, False, False\], expected the list"),
+        (None, "expected a tensor or a list of lists, got NoneType"),
         (np.array([[1, 0, 0], [0, 1, 0]]), "expected a tensor or a list of lists, got ndarray"),
     ],
 )
@@ -101,6 +102,22 @@ def test_shapes_and_settings_are_checked() -> None:
         concurrent_softmax_loss(logits, label, rates.numpy())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="expected mean, sum or none"):
         concurrent_softmax_loss(logits, label, rates, reduction="average")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("targets", [torch.ones(2, 3), torch.tensor([0, 1])], ids=["multi-hot", "one label"])
+def test_tensors_on_another_device_are_not_read(targets: Tensor) -> None:
+    """Their addresses mean nothing to a CPU's loops."""
+    logits, rates, away = torch.zeros(2, 3), torch.zeros(3, 3), torch.device("meta")
+    absent = torch.ones(2, 3, dtype=torch.bool, device=away)
+    with pytest.raises(InputError, match="targets: expected on cpu, where the logits are, got meta"):
+        concurrent_softmax_loss(logits, targets.to(away), rates)
+    for check in (True, False):
+        with pytest.raises(InputError, match="negatives: expected on cpu, where the logits are, got meta"):
+            concurrent_softmax_loss(logits, targets, rates, negatives=absent, check=check)
+    with pytest.raises(InputError, match="rates: expected on cpu, where the logits are, got meta"):
+        concurrent_softmax_loss(logits, targets, rates.to(away), check=False)
+    with pytest.raises(InputError, match="rates: expected on cpu, where the logits are, got meta"):
+        concurrent_softmax_scores(logits, rates.to(away), check=False)
 
 
 def test_lists_of_labels_are_multi_hot() -> None:

@@ -23,6 +23,7 @@ from wildbox.classification.rule import (
     Reduction,
     Targets,
     as_computed,
+    check_beside,
     check_logits,
     check_reduction,
     read_targets,
@@ -100,6 +101,7 @@ def concurrent_softmax_scores(logits: Tensor, rates: Tensor, *, check: bool = Tr
         check_rates(rates)
     z = as_computed(logits)
     _check_size(z, rates)
+    check_beside(z, rates, "rates")
     return operator.scores(z, rates.detach(), check=check)
 
 
@@ -192,11 +194,14 @@ def _loss(
     check_reduction(reduction)
     check_logits(logits)
     _check_size(logits, rates)
+    check_beside(logits, rates, "rates")
     labels = read_targets(logits, targets)
-    if negatives is not None and (negatives.shape != logits.shape or negatives.dtype != torch.bool):
-        raise InputError(
-            f"negatives: expected {tuple(logits.shape)} bool, got {tuple(negatives.shape)} {negatives.dtype}"
-        )
+    if negatives is not None:
+        if negatives.shape != logits.shape or negatives.dtype != torch.bool:
+            raise InputError(
+                f"negatives: expected {tuple(logits.shape)} bool, got {tuple(negatives.shape)} {negatives.dtype}"
+            )
+        check_beside(logits, negatives, "negatives")
     return operator.loss(logits, labels, rates.detach(), negatives, reduction=reduction, check=check)
 
 

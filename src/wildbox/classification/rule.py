@@ -62,6 +62,12 @@ def check_logits(logits: Tensor) -> None:
         raise InputError(f"logits: expected (P, K) floating, got {tuple(logits.shape)} {logits.dtype}")
 
 
+def check_beside(logits: Tensor, tensor: Tensor, name: str) -> None:
+    """`InputError` where a tensor does not lie on the device of the logits."""
+    if tensor.device != logits.device:
+        raise InputError(f"{name}: expected on {logits.device}, where the logits are, got {tensor.device}")
+
+
 def membership(logits: Tensor, targets: Targets) -> Tensor:
     """Whether each class is a label of each proposal, (P, K) bool.
 
@@ -89,6 +95,7 @@ def read_targets(logits: Tensor, targets: Targets) -> Tensor:
     rows, columns = logits.shape
     if not isinstance(targets, Tensor):
         return _multi_hot_of_lists(targets, rows, columns).to(logits.device)
+    check_beside(logits, targets, "targets")
     if targets.shape == (rows,) and targets.dtype == torch.int64:
         return targets
     if targets.shape != logits.shape:
@@ -173,7 +180,8 @@ def check_frequencies(frequencies: Tensor | ArrayLike) -> Tensor:
 
 
 def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: int) -> Tensor:
-    if hasattr(targets, "dtype"):  # an array's 0 and 1 would be read as labels
+    # an array's 0 and 1 would be read as labels
+    if hasattr(targets, "dtype") or not isinstance(targets, Sequence):
         raise InputError(f"targets: expected a tensor or a list of lists, got {type(targets).__name__}")
     if len(targets) != rows:
         raise InputError(f"targets: {len(targets)} lists of labels for {rows} rows of logits")
