@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +160,20 @@ def test_module_scores_by_the_rates_that_were_loaded() -> None:
     rule = ConcurrentSoftmax(torch.zeros(2, 2))
     assert rule.scores(logits).tolist() == [[0.5, 0.5]]
     rule.load_state_dict({"rates": rates})
+    assert rule.scores(logits).tolist() == [[1.0, 0.5]]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda rule: pickle.loads(pickle.dumps(rule))])
+def test_copies_and_pickles_stand_by_themselves(
+    again: Callable[[ConcurrentSoftmax], ConcurrentSoftmax],
+) -> None:
+    """As a model that is sent to other processes, saved whole, or averaged."""
+    logits, rates = torch.zeros(1, 2), torch.tensor([[0, 1.0], [0, 0]])
+    rule = ConcurrentSoftmax(rates)
+    other = again(rule)
+    assert other.scores(logits).tolist() == [[1.0, 0.5]]
+    other.load_state_dict({"rates": torch.zeros(2, 2)})
+    assert other.scores(logits).tolist() == [[0.5, 0.5]]
     assert rule.scores(logits).tolist() == [[1.0, 0.5]]
 
 

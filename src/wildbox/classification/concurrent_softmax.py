@@ -138,9 +138,7 @@ class ConcurrentSoftmax(nn.Module):
         self.background, self.check = background, check
         self.register_buffer("rates", matrix)
         self._look_at_rates()
-        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            lambda module, _: module._look_at_rates()
-        )
+        self.register_load_state_dict_post_hook(_look_anew)  # type: ignore[no-untyped-call]
 
     def _look_at_rates(self) -> None:
         """Derive what scoring needs from the rates; called whenever they change."""
@@ -179,6 +177,11 @@ class ConcurrentSoftmax(nn.Module):
         self.rates = self._dense = exact.to(device)
         self._sparse = SparseRates(*(part.to(device) for part in self._sparse))
         return self
+
+
+def _look_anew(module: ConcurrentSoftmax, _: object) -> None:
+    """After a state was loaded; no lambda, which would keep a model from being pickled."""
+    module._look_at_rates()
 
 
 def _loss(
