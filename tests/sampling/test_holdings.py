@@ -83,7 +83,12 @@ def test_labels_must_be_among_the_classes() -> None:
         images_by_class([0], [], classes=-1)
 
 
-@pytest.mark.parametrize("labels", [3, "torch", ["torch"], [0.5], [0, -1]])
+@pytest.mark.parametrize("labels", [3, "torch", ["torch"], [0.5], [0, -1], [True, False]])
 def test_lists_hold_class_indices(labels: Any) -> None:
     with pytest.raises(InputError, match=r"image 1 has .*, expected the list of its class indices"):
         to_csr([[0], labels])
+
+
+def test_a_multi_hot_array_is_no_list_of_lists() -> None:
+    with pytest.raises(InputError, match="expected one list of class indices an image, got ndarray of 2-D"):
+        to_csr(np.eye(3, dtype=np.int64))

@@ -175,7 +175,10 @@ def test_memory_is_under_12_bytes_an_entry(balance: float | None) -> None:
     ("wrong", "message"),
     [
         ({"balance": -1.0}, "balance"),
+        ({"balance": "0.7"}, r"balance \(lambda\) is '0.7', expected a number"),
         ({"length": 0}, "length is 0"),
+        ({"length": 2.5}, "length is 2.5, expected a whole number of at least 1"),
+        ({"seed": 0.5}, "seed is 0.5, expected a whole number of at least 0"),
         ({"rank": 2, "world_size": 2}, r"rank is 2, expected 0\.\.1"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -192,6 +195,10 @@ def test_refuses_positions_and_states_of_others() -> None:
         sampler().load_state_dict(sampler(seed=8).state_dict())
     with pytest.raises(ConfigError, match="the state has no 'draw', expected what state_dict"):
         sampler().load_state_dict({"seed": 7})
+    with pytest.raises(ConfigError, match=r"draw is 1\.5, expected a whole number"):
+        sampler().load_state_dict({"seed": 7, "draw": 1.5})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="the state has no 'seed'"):
+        sampler().load_state_dict(None)  # type: ignore[arg-type]
 
 
 def test_refuses_a_schedule_below_0_when_it_comes() -> None:

@@ -29,3 +29,8 @@ def test_start_must_be_a_share(start: float) -> None:
 def test_steps_are_counted_from_0(step: int, steps: int) -> None:
     with pytest.raises(ConfigError, match="expected none below 0"):
         hybrid_balance(step, steps=steps, start=0.5, balance=0.7)
+
+
+def test_refuses_a_lambda_below_0_before_it_is_its_turn() -> None:
+    with pytest.raises(ConfigError, match="balance"):
+        hybrid_balance(0, steps=10, start=0.5, balance=-0.7)

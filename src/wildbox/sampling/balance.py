@@ -6,6 +6,8 @@ balance.
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,8 +40,7 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
     >>> class_probabilities([90, 10, 0], balance=1).tolist()
     [0.5, 0.5, 0.0]
     """
-    if not (np.isfinite(balance) and balance >= 0):
-        raise ConfigError(f"balance (lambda) is {balance}, expected a number of at least 0")
+    check_balance(balance)
     counts = np.asarray(images_per_class, np.float64)
     if counts.ndim != 1:
         raise InputError(f"images per class: expected (C,), got {counts.shape}")
@@ -55,6 +56,12 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
     logs = np.where(occurs, (1 - balance) * np.log(np.where(occurs, counts, 1)), -np.inf)
     weights = np.exp(logs - logs.max())
     return np.asarray(weights / weights.sum())
+
+
+def check_balance(balance: float) -> None:
+    """`ConfigError` where lambda is no number of at least 0."""
+    if not (isinstance(balance, Real) and 0 <= balance < np.inf):
+        raise ConfigError(f"balance (lambda) is {balance!r}, expected a number of at least 0")
 
 
 def image_weights(

@@ -32,6 +32,10 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
     >>> [column.tolist() for column in to_csr([[4], [], [1, 2]])]
     [[0, 1, 1, 3], [4, 1, 2]]
     """
+    if getattr(labels_of_images, "ndim", 1) > 1:  # 0 and 1 of a multi-hot array would be read as classes
+        raise InputError(
+            f"expected one list of class indices an image, got {type(labels_of_images).__name__} of 2-D"
+        )
     rows = [_indices(image, labels) for image, labels in enumerate(labels_of_images)]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return offsets, np.array([label for row in rows for label in row], np.int64)
@@ -39,7 +43,7 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
 
 def _indices(image: int, labels: Iterable[int]) -> list[int]:
     try:
-        found = [index(label) for label in labels]
+        found = [-1 if isinstance(label, bool) else index(label) for label in labels]
     except TypeError:
         found = [-1]
     if any(label < 0 for label in found):

@@ -15,7 +15,7 @@ from torch import distributed
 from torch.utils.data import DistributedSampler, Sampler
 
 from wildbox.errors import ConfigError
-from wildbox.sampling.stream import Balance, DrawStream, blocks
+from wildbox.sampling.stream import Balance, DrawStream, blocks, whole_number
 
 
 class BalancedSampler(Sampler[int]):
@@ -63,7 +63,7 @@ class BalancedSampler(Sampler[int]):
         classes: int | None = None,
     ) -> None:
         self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
-        self._length = _checked_length(length)
+        self._length = None if length is None else whole_number(length, "length", least=1)
         self._rank, self._world_size = shard(rank, world_size)
         self._position = 0
 
@@ -78,9 +78,7 @@ class BalancedSampler(Sampler[int]):
 
     def start_at(self, draw: int) -> None:
         """Continue as if the first `draw` draws of the one-process stream had been consumed, by all ranks."""
-        if draw < 0:
-            raise ConfigError(f"draw is {draw}, expected at least 0")
-        self._position = draw
+        self._position = whole_number(draw, "draw")
 
     def state_dict(self) -> dict[str, int]:
         """Seed, and draws handed out so far, over all ranks, which may be more or fewer when it is loaded."""
@@ -153,7 +151,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         classes: int | None = None,
     ) -> None:
         self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
-        self._length = _checked_length(length) or self._stream.images
+        self._length = self._stream.images if length is None else whole_number(length, "length", least=1)
         rank, replicas = shard(rank, num_replicas)
         places: Any = range(self._length)  # torch asks a dataset for its length alone
         super().__init__(places, replicas, rank, seed=seed, drop_last=drop_last)
@@ -161,8 +159,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch, at least 0, that iterating goes through; another one than now begins at its start."""
-        if epoch < 0:
-            raise ConfigError(f"epoch is {epoch}, expected at least 0")
+        epoch = whole_number(epoch, "epoch")
         if epoch != self.epoch:
             self._resume_at = self._drawn = 0
         super().set_epoch(epoch)
@@ -175,7 +172,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         """The next iteration continues where the state was taken; `ConfigError` where it is of another seed."""
         _check_state(state, self.seed, "epoch", "draw")
         self.set_epoch(state["epoch"])
-        self._resume_at = self._drawn = state["draw"]
+        self._resume_at = self._drawn = whole_number(state["draw"], "draw")
 
     def __iter__(self) -> Iterator[int]:
         self._drawn, self._resume_at = self._resume_at, 0
@@ -204,14 +201,9 @@ def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return rank, world_size
 
 
-def _checked_length(length: int | None) -> int | None:
-    if length is not None and length < 1:
-        raise ConfigError(f"length is {length}, expected at least 1, or None")
-    return length
-
-
 def _check_state(state: Mapping[str, int], seed: int, *needed: str) -> None:
-    missing = [name for name in ("seed", *needed) if name not in state]
+    held = state if isinstance(state, Mapping) else {}
+    missing = [name for name in ("seed", *needed) if name not in held]
     if missing:
         raise ConfigError(f"the state has no {missing[0]!r}, expected what state_dict() gave")
     if state["seed"] != seed:

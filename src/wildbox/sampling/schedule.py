@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wildbox.errors import ConfigError
+from wildbox.sampling.balance import check_balance
 
 
 def hybrid_balance(step: int, *, steps: int, start: float, balance: float) -> float | None:
@@ -14,13 +15,14 @@ def hybrid_balance(step: int, *, steps: int, start: float, balance: float) -> fl
         balance: lambda of the rest.
 
     Raises:
-        ConfigError: `start` outside [0, 1], or a step or number of steps below 0.
+        ConfigError: `start` outside [0, 1], lambda below 0, or a step or number of steps below 0.
 
     >>> [hybrid_balance(s, steps=10, start=0.6, balance=0.7) for s in (0, 5, 6, 9)]
     [None, None, 0.7, 0.7]
     """
     if not 0 <= start <= 1:
         raise ConfigError(f"start is {start}, expected a share of the steps in [0, 1]")
+    check_balance(balance)
     if step < 0 or steps < 0:
         raise ConfigError(f"step is {step} of {steps}, expected none below 0")
     return balance if start < 1 and step >= round(start * steps) else None

@@ -6,6 +6,7 @@ Letters: B images, C classes, E entries (image, class), n the number of a draw i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,9 +59,7 @@ class DrawStream:
         self.images = len(np.asarray(offsets)) - 1
         if self.images == 0:
             raise InputError("offsets: expected those of at least one image")
-        if seed < 0:
-            raise ConfigError(f"seed is {seed}, expected at least 0")
-        self.seed = seed
+        self.seed = whole_number(seed, "seed")
         self._balance = balance
         self._order = (-1, np.zeros(0, np.int64))  # number and order of the pass last asked for
         self._cumulative = (np.nan, np.zeros(0))  # lambda last asked for, and its cumulative probabilities
@@ -117,6 +116,17 @@ class DrawStream:
 
     def _generator(self, stream: int, number: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, stream, int(number)))))
+
+
+def whole_number(value: int, name: str, *, least: int = 0) -> int:
+    """The value as an int; `ConfigError` where it is below `least` or no whole number."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return number
 
 
 def blocks(numbers: range) -> Iterator[range]:
