@@ -31,7 +31,10 @@ ImageLabels = Annotated[
     Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
 ]
 HierarchyFile = Annotated[
-    Path | None, typer.Option("--hierarchy", help="Open Images hierarchy JSON; the truth is expanded by it.")
+    Path | None,
+    typer.Option(
+        "--hierarchy", help="Open Images hierarchy JSON; the truth is expanded by it. A folder has its own."
+    ),
 ]
 ProtocolName = Annotated[
     str, typer.Option(help="open-images-challenge, open-images-v2, coco, lvis, voc or voc-11-point.")
