@@ -109,8 +109,8 @@ class ConcurrentSoftmax(nn.Module):
     """Concurrent softmax with fixed rates.
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
-    the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another rule, or
-    a state that is loaded: of rates that are changed in place, scores would know nothing.
+    the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another
+    rule, or a state that is loaded: of rates that are changed in place, scores would know nothing.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
