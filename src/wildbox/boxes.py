@@ -51,6 +51,19 @@ def count_empty(boxes: Floats) -> int:
     return count
 
 
+@numba.njit(cache=True, nogil=True)
+def first_empty(boxes: Floats) -> int:
+    """Row of the first of those that `count_empty` counts; -1 without any.
+
+    >>> first_empty(np.array([[0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 2.0, 0.0]]))
+    1
+    """
+    for row in range(len(boxes)):
+        if boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1]:
+            return row
+    return -1
+
+
 def pairwise_intersection(a: Floats, b: Floats) -> Floats:
     """Shared area of every pair: (N, 4), (M, 4) -> (N, M)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])

@@ -74,9 +74,23 @@ def test_a_bad_row_names_file_line_and_value(tmp_path: Path, row: str, told: str
 
 
 def test_boxes_without_area_are_counted(tmp_path: Path) -> None:
-    path = found_file(tmp_path, "a,cat,1,1,0,0,1\na,cat,1,0,0,0,1\na,cat,1,0,1,0,1\n")
-    with pytest.warns(InputWarning, match="2 boxes are turned around or have no area"):
-        assert len(read_detections(path, vocabulary=PETS)) == 3
+    told = "2 boxes are turned around or have no area, the first in "
+    rows = ["a,cat,1,0,1,0,1", "b,cat,1,1,0,0,1", "b,cat,1,0,0,0,1"]
+    for gap, line in (("\n", 3), ("\n\n", 4)):
+        text = gap.join(rows)
+        path = found_file(tmp_path, text + "\n")
+        with pytest.warns(InputWarning, match=f"{told}line {line}$"):
+            found = read_detections(path, vocabulary=PETS)
+    for ending, place in ((".parquet", "row 2"), (".json", r"\[1\]"), ("-submitted.csv", "line 3")):
+        other = tmp_path / f"found{ending}"
+        write_submission(found, other) if "-" in ending else write_detections(found, other)
+        with pytest.warns(InputWarning, match=f"{told}{place}$"):
+            assert len(read_detections(other, vocabulary=PETS)) == 3
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "1.csv").write_text(f"{HEADER}{rows[0]}\n")
+    (tmp_path / "shards" / "2.csv").write_text(HEADER + "\n".join(rows[1:]) + "\n")
+    with pytest.warns(InputWarning, match=rf"shards: {told}.*2\.csv, line 2$"):
+        read_detections(tmp_path / "shards", vocabulary=PETS)
 
 
 def test_a_file_without_a_byte_or_without_columns(tmp_path: Path) -> None:

@@ -232,12 +232,25 @@ def _regular_lines(data: NDArray[np.uint8], fields: int) -> int:
 
 def find_line(path: str | Path, column: str, value: str) -> int | None:
     """Line of the first row with a value that is known to be in a column of text."""
+    return first_line(path, {column: TEXT}, pl.col(column) == value, within=value)
+
+
+def first_line(path: str | Path, columns: Columns, condition: pl.Expr, *, within: str = "") -> int | None:
+    """Line of the first row of which a condition on some columns holds.
+
+    Args:
+        within: what the line is known to have in it: where it is not, nothing is read.
+    """
     line = 2
     with open_file(path) as stream:
-        layout = _layout(stream, {column: TEXT}, optional=(), checks=(), path=path)
+        layout = _layout(stream, columns, optional=(), checks=(), path=path)
         for data in _chunks(stream):
-            if value.encode() in data or b'"' in data:
-                found = _read_carefully(data, layout, line).filter(pl.col(column) == value)
+            if within.encode() in data or b'"' in data:
+                table = _read_quickly(data, layout)
+                numbered = None if table is None else table.with_row_index("line", line)
+                found = (_read_carefully(data, layout, line) if numbered is None else numbered).filter(
+                    condition
+                )
                 if len(found):
                     return int(found["line"][0])
             line += data.count(b"\n")

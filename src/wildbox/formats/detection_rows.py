@@ -17,7 +17,7 @@ import numba
 import numpy as np
 import polars as pl
 
-from wildbox.boxes import Floats
+from wildbox.boxes import Floats, first_empty
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import (
     NUMBER,
@@ -27,6 +27,7 @@ from wildbox.formats.csv_rows import (
     Columns,
     each_chunk,
     find_line,
+    first_line,
     reading_threads,
 )
 from wildbox.formats.files import open_file, read_json
@@ -73,6 +74,20 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
     if _is_submission(path):
         return _read_submission(path, checks)
     return read_labelled_rows(path, NUMBERS, _values, checks=checks, likely=likely)
+
+
+def place_of_empty(rows: LabelledRows) -> str:
+    """Where in its file the first box without area stands, of rows that have one."""
+    path, row = Path(rows.path), first_empty(rows.values[1])
+    if path.suffix == ".parquet":
+        return f"row {row + 1}"
+    if is_json(path):
+        return f"[{row}]"
+    if _is_submission(path):
+        run = int(np.searchsorted(np.cumsum(rows.lengths), row, side="right"))
+        return f"line {rows.place('ImageID', rows.runs[run])[1]}"
+    x1, y1, x2, y2 = map(pl.col, CORNERS)
+    return f"line {first_line(path, dict.fromkeys(CORNERS, NUMBER), (x2 <= x1) | (y2 <= y1))}"
 
 
 def is_json(path: Path) -> bool:

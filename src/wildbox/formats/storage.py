@@ -20,9 +20,9 @@ from wildbox.annotations import Floats
 from wildbox.boxes import count_empty
 from wildbox.detections import Detections, concatenate_detections
 from wildbox.errors import InputError
-from wildbox.formats.detection_rows import ids_in, read_results, read_rows, result_rows
+from wildbox.formats.detection_rows import ids_in, place_of_empty, read_results, read_rows, result_rows
 from wildbox.formats.files import tell, whole_file, write_json
-from wildbox.formats.labelled_rows import number_images, texts
+from wildbox.formats.labelled_rows import LabelledRows, number_images, texts
 from wildbox.vocabulary import Vocabulary
 
 ENDING = re.compile(r"\.parquet$|\.(csv|json)(\.gz|\.zst)?$")
@@ -156,7 +156,7 @@ def read_detections(
     images, image = number_images(files, image_ids, more=more_images)
     label = [rows.labels(vocabulary) for rows in files]
     score, boxes = (_joined([rows.values[i] for rows in files]) for i in (0, 1))
-    _tell(boxes, path=path if len(files) > 1 else files[0].path, relative=relative)
+    _tell(files, path=path if len(files) > 1 else files[0].path, relative=relative)
     return Detections(vocabulary, images, _joined(image), boxes, _joined(label), score)
 
 
@@ -184,7 +184,7 @@ def read_detection_parts(
         if known is not None and unknown is not None:
             rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
         score, boxes = rows.values
-        _tell(boxes, path=file, relative=relative)
+        _tell([rows], path=file, relative=relative)
         part = Detections(vocabulary, images, image[0], boxes, rows.labels(vocabulary), score)
         part = part if waiting is None else concatenate_detections([waiting, part])
         later = np.array([last.get(id_, -1) > number for id_ in part.image_ids], bool)
@@ -196,12 +196,18 @@ def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
-def _tell(boxes: Floats, *, path: str | Path, relative: bool | None) -> None:
-    small = relative is False and len(boxes) > 0 and bool((np.abs(boxes) <= 1).all())
+def _tell(files: Sequence[LabelledRows], *, path: str | Path, relative: bool | None) -> None:
+    empty = [count_empty(rows.values[1]) for rows in files]
+    place = ""
+    if any(empty):
+        rows = files[int(np.flatnonzero(empty)[0])]
+        place = place_of_empty(rows) if len(files) == 1 else f"{rows.path}, {place_of_empty(rows)}"
+    found = sum(map(len, files))
+    small = relative is False and found > 0 and all((np.abs(rows.values[1]) <= 1).all() for rows in files)
     told = {
-        "{n} boxes are turned around or have no area": count_empty(boxes),
+        f"{{n}} boxes are turned around or have no area, the first in {place}": sum(empty),
         "all coordinates are within 0 and 1, but those of the truth are pixels": int(small),
-        "no rows: nothing was found": int(not len(boxes)),
+        "no rows: nothing was found": int(not found),
     }
     tell(told, path=path, stacklevel=4)
 
@@ -238,6 +244,6 @@ def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Se
     rows = result_rows(entries, path)
     number_images([rows], image_ids)
     rows.labels(vocabulary)
-    _tell(rows.values[1], path=path, relative=False)
+    _tell([rows], path=path, relative=False)
     order = ("image_id", "x", "y", "width", "height", "score", "category_id")
     return entries.select(order).cast(pl.Float64()).to_numpy(order="c")
