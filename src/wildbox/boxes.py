@@ -38,6 +38,11 @@ def areas(boxes: Floats) -> Floats:
     return found
 
 
+@numba.njit(cache=True, inline="always")
+def _is_empty(boxes: Floats, row: int) -> bool:
+    return bool(boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1])
+
+
 @numba.njit(cache=True, nogil=True)
 def count_empty(boxes: Floats) -> int:
     """How many boxes (N, 4) have no width or no height, or are turned around.
@@ -47,7 +52,7 @@ def count_empty(boxes: Floats) -> int:
     """
     count = 0
     for row in range(len(boxes)):
-        count += boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1]
+        count += _is_empty(boxes, row)
     return count
 
 
@@ -59,7 +64,7 @@ def first_empty(boxes: Floats) -> int:
     1
     """
     for row in range(len(boxes)):
-        if boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1]:
+        if _is_empty(boxes, row):
             return row
     return -1
 

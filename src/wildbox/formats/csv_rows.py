@@ -246,15 +246,17 @@ def first_line(path: str | Path, columns: Columns, condition: pl.Expr, *, within
         layout = _layout(stream, columns, optional=(), checks=(), path=path)
         for data in _chunks(stream):
             if within.encode() in data or b'"' in data:
-                table = _read_quickly(data, layout)
-                numbered = None if table is None else table.with_row_index("line", line)
-                found = (_read_carefully(data, layout, line) if numbered is None else numbered).filter(
-                    condition
-                )
+                found = _read_numbered(data, layout, line).filter(condition)
                 if len(found):
                     return int(found["line"][0])
             line += data.count(b"\n")
     return None
+
+
+def _read_numbered(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
+    """The wanted columns and `line`, of rows that begin at line `first`."""
+    table = _read_quickly(data, layout)
+    return _read_carefully(data, layout, first) if table is None else table.with_row_index("line", first)
 
 
 def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:

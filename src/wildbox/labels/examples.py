@@ -5,7 +5,7 @@ Letters: N boxes, G groups, E examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numba
@@ -56,6 +56,10 @@ class DrawnExamples:
             raise ConfigError(f"{self.count} and {other.count} examples of a kind do not add up")
         both = ((getattr(self, name), getattr(other, name)) for name in ("group", "key", "image_id", "boxes"))
         return _first_of_each(*map(np.concatenate, both), count=self.count)
+
+    def renumbered(self, number: Ints) -> DrawnExamples:
+        """The same, of groups with other numbers: number[g] for g. To be merged, these need not ascend."""
+        return replace(self, group=number[self.group])
 
     def by_group(self, groups: int) -> list[Examples]:
         """Of each of G groups its examples, in order."""

@@ -5,7 +5,7 @@ Letters: N boxes, S of them with several labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -49,11 +49,8 @@ class LabelSets:
         boxes = np.zeros(len(first), np.int64)
         np.add.at(boxes, which, np.concatenate([self.boxes, other.boxes]))
         ours, theirs = np.split(which, [len(self.boxes)])
-        drawn = (
-            replace(some.drawn, group=number[some.drawn.group])
-            for some, number in ((self, ours), (other, theirs))
-        )
-        return LabelSets(_rows(lists, first), boxes, next(drawn).merged(next(drawn)))
+        drawn = self.drawn.renumbered(ours).merged(other.drawn.renumbered(theirs))
+        return LabelSets(_rows(lists, first), boxes, drawn)
 
     @cached_property
     def sets(self) -> tuple[LabelSet, ...]:
@@ -114,7 +111,7 @@ def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, example
     return LabelSets(
         _rows(_joined(alone, _rows((objects.offsets, objects.labels), first)), occurring),
         boxes[occurring],
-        replace(drawn, group=number[drawn.group]),
+        drawn.renumbered(number),
     )
 
 
