@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import statistics
@@ -178,6 +177,8 @@ print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAG
 """
 
 
+Runs = dict[str, tuple[str, Path]]
+"""Name -> code, and the file or folder that it reads."""
 TOUCH = "import numpy; numpy.ones(10**9)"
 """A virtual machine that is idle gives memory back, and to get it again takes up to 2 s a GB: 8 GB are got before."""
 
@@ -194,21 +195,31 @@ def alone(code: str, source: Path) -> tuple[float, float]:
 
 def compare_files(table: Path, parquet: Path, repeat: int) -> None:
     """Readers and audits in turn; medians."""
-    runs = {name: (code, table) for name, code in READERS.items() if find_spec(name)}
-    runs |= {"audit of the CSV": (OURS, table), "audit of Parquet": (OURS, parquet)}
+    peers = {name: (code, table) for name, code in READERS.items() if find_spec(name)}
+    compare(
+        peers,
+        {"audit of the CSV": (OURS, table), "audit of Parquet": (OURS, parquet)},
+        doing="reading the CSV",
+        repeat=repeat,
+    )
+
+
+def compare(peers: Runs, ours: Runs, *, doing: str, repeat: int) -> None:
+    """Run all in turn; keep the medians, each beside that of the fastest peer."""
+    runs = peers | ours
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeat):
         for name, (code, source) in runs.items():
             found[name].append(alone(code, source))
             print(f"{name:18} {found[name][-1][0]:6.2f} s, peak {found[name][-1][1]:.2f} GB", flush=True)
     medians = {name: statistics.median(took for took, _ in some) for name, some in found.items()}
-    fastest = min(medians, key=lambda name: medians[name] if name in READERS else math.inf)
+    fastest = min(peers, key=lambda name: medians[name])
     for name in runs:
         row = {
             "what": name,
             "boxes": "",
             "seconds": round(medians[name], 2),
-            "peer": f"{fastest} reading the CSV",
+            "peer": f"{fastest} {doing}",
         }
         row |= {
             "peer_seconds": round(medians[fastest], 2),

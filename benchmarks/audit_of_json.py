@@ -11,12 +11,10 @@ the ratio is to the fastest that parses. Appends to `benchmarks/results/audit.cs
 from __future__ import annotations
 
 import argparse
-import statistics
 from importlib.util import find_spec
 from pathlib import Path
 
-from audit import OURS, RESULTS, alone
-from environment import append
+from audit import OURS, compare
 
 PARSERS = {
     "json": "import json; run = lambda: json.load(open(source))",
@@ -36,19 +34,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
-    parsers = {name: code for name, code in PARSERS.items() if find_spec(name)}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in parsers | WAYS}
-    for _ in range(given.repeat):
-        for name, code in (parsers | WAYS).items():
-            found[name].append(alone(code, given.json))
-            print(f"{name:18} {found[name][-1][0]:6.2f} s, peak {found[name][-1][1]:.2f} GB", flush=True)
-    medians = {name: statistics.median(took for took, _ in some) for name, some in found.items()}
-    fastest = min(parsers, key=lambda name: medians[name])
-    for name, some in found.items():
-        row = {"what": name, "boxes": "", "seconds": round(medians[name], 2)}
-        row |= {"peer": f"{fastest} parsing LVIS-like JSON", "peer_seconds": round(medians[fastest], 2)}
-        row |= {"ratio": round(medians[name] / medians[fastest], 2)}
-        append(RESULTS, row | {"peak_gb": round(max(peak for _, peak in some), 2)})
+    peers = {name: (code, given.json) for name, code in PARSERS.items() if find_spec(name)}
+    ours = {name: (code, given.json) for name, code in WAYS.items()}
+    compare(peers, ours, doing="parsing LVIS-like JSON", repeat=given.repeat)
 
 
 if __name__ == "__main__":
