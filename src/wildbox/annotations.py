@@ -316,6 +316,17 @@ def _spread(label: Ints, implies: Bools) -> tuple[Ints, Ints]:
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1] if len(counts) else counts
     flat = np.concatenate(lists).astype(np.int64) if lists else np.zeros(0, np.int64)
     repeat = counts[label]
-    row = np.repeat(np.arange(len(label)), repeat)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    return row, flat[starts[label[row]] + within]
+    return np.repeat(np.arange(len(label)), repeat), flat[members(starts[label], repeat)]
+
+
+def members(first: Ints, counts: Ints) -> Ints:
+    """Positions of all members of some lists, one list after the other.
+
+    Args:
+        first, counts: of each list the position of its first member, and how many it has.
+
+    >>> members(np.array([7, 0]), np.array([2, 3])).tolist()
+    [7, 8, 0, 1, 2]
+    """
+    places: Ints = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    return places

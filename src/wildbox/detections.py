@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints
+from wildbox.annotations import Annotations, Floats, Ints, members
 from wildbox.errors import InputError
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -156,12 +156,11 @@ def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detection
     first, above = np.cumsum(counts) - counts, np.nonzero(upward)[1]  # of class i: above[first[i]] on
     repeat = counts[detections.label]
     row = np.repeat(np.arange(len(detections)), repeat)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
     return Detections(
         detections.vocabulary,
         detections.image_ids,
         detections.image[row],
         detections.boxes[row],
-        above[first[detections.label[row]] + within],
+        above[members(first[detections.label], repeat)],
         detections.score[row],
     )

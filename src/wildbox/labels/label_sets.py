@@ -12,7 +12,7 @@ from itertools import pairwise
 import numba
 import numpy as np
 
-from wildbox.annotations import Annotations, Ints
+from wildbox.annotations import Annotations, Ints, members
 from wildbox.labels.examples import DrawnExamples, Examples, draw_examples
 from wildbox.labels.objects import ObjectLabels
 
@@ -77,9 +77,7 @@ def _rows(lists: Lists, rows: Ints) -> Lists:
     """Some of the lists, in the order given."""
     offsets, labels = lists
     counts = np.diff(offsets)[rows]
-    ends = np.cumsum(counts)
-    within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
-    return np.append(0, ends), labels[np.repeat(offsets[rows], counts) + within]
+    return np.append(0, np.cumsum(counts)), labels[members(offsets[rows], counts)]
 
 
 def count_label_sets(annotations: Annotations, objects: ObjectLabels, *, examples: int = 4) -> LabelSets:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, members
 from wildbox.boxes import intersection
 from wildbox.errors import ConfigError
 
@@ -177,8 +177,7 @@ class ObjectLabels:
         several = np.flatnonzero(np.isin(boxes, self.rows))
         at = np.searchsorted(self.rows, boxes[several])
         counts = self.offsets[at + 1] - self.offsets[at]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        result[np.repeat(several, counts), self.labels[np.repeat(self.offsets[at], counts) + within]] = True
+        result[np.repeat(several, counts), self.labels[members(self.offsets[at], counts)]] = True
         return result
 
 
