@@ -3,12 +3,11 @@
     python benchmarks/loss.py [--threads 2] [--rounds 100]
     python benchmarks/loss.py --device cuda
 
-In one process, one call of each after the other in an order that each round draws anew (what ran
-before leaves caches as it likes); the best of the rounds, which others on the machine disturbed least,
-and the median beside it. Logits (P, K) with
-K = 601, rates above 0 for 2.3 of the classes of each on average, as in a sample of Open Images, and two kinds of
-targets: `one`, the label of each proposal; `several`, multi-hot, where a quarter of the proposals is foreground with
-one to five labels and the others are background.
+In one process, one call of each after the other in an order that each round draws anew (what ran before leaves caches
+as it likes); the best of the rounds, which others on the machine disturbed least, and the median beside it. Logits
+(P, K) with K = 601 (--columns), rates above 0 for 2.3 of the classes of each on average, as in a sample of Open Images,
+and two kinds of targets: `one`, the label of each proposal; `several`, multi-hot, where a quarter of the proposals is
+foreground with one to five labels and the others are background.
 
 Loss means forward and backward:
 - ours, with rows checked (`ConcurrentSoftmax`), and on a GPU also with `check=False`;
@@ -19,9 +18,12 @@ Loss means forward and backward:
 
 Scores: ours, softmax (the peer of the ratio), sigmoid, one matrix product of logits and rates, the plain formula.
 
-Appends to `benchmarks/results/loss.csv`. On a GPU: float32 and bfloat16, P up to 65,536, the peak of what is
-allocated beyond the inputs, and the share of the bandwidth that a copy of the logits reaches: the loss reads them
-and writes their gradient, as much as a copy does.
+Appends to `benchmarks/results/loss.csv`. On a GPU, to `loss_gpu.csv`: float32 and bfloat16, P up to 65,536. There a
+call has two times: until its result is there for a processor that waits for each (`milliseconds`), and what the GPU
+works on it (`gpu_milliseconds`, of calls replayed from a CUDA graph; none where a call waits to look at its rows),
+which is what it costs a training step whose processor runs ahead. Beside these the peak of what is allocated beyond
+the inputs, and the share of the bandwidth that a copy of the logits reaches: the loss reads them and writes their
+gradient, as much as a copy does.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ import wildbox.classification.concurrent_softmax_formula as formula
 from wildbox.classification import ConcurrentSoftmax
 
 COLUMNS = 601
-RESULTS = Path(__file__).parent / "results" / "loss.csv"
+RESULTS = Path(__file__).parent / "results"
+UNCHECKED = "concurrent softmax, check=False"
+CHECKED = "concurrent softmax"
 PEERS = {"loss": "F.cross_entropy", "scores": "softmax"}
 
 
@@ -61,21 +65,21 @@ class Case(NamedTuple):
         return Case(logits.to(dtype).requires_grad_(), *others)
 
 
-def draw(proposals: int, *, several: bool, seed: int = 0) -> Case:
+def draw(proposals: int, *, several: bool, columns: int = COLUMNS, seed: int = 0) -> Case:
     """Inputs on the CPU; where not `several`, the multi-hot labels are the one label."""
     source = torch.Generator().manual_seed(seed)
-    classes = COLUMNS - 1
-    logits = 3 * torch.randn(proposals, COLUMNS, generator=source)
+    classes = columns - 1
+    logits = 3 * torch.randn(proposals, columns, generator=source)
     foreground = torch.rand(proposals, generator=source) < 0.25
     first = torch.randint(classes, (proposals,), generator=source)
     label = torch.where(foreground, first, classes)
-    members = F.one_hot(label, COLUMNS).bool()
+    members = F.one_hot(label, columns).bool()
     if several:
         for more in range(1, 5):
             also = foreground & (torch.rand(proposals, generator=source) < 0.8 / more)
             members[also, torch.randint(classes, (proposals,), generator=source)[also]] = True
-    rates = torch.rand(COLUMNS, COLUMNS, generator=source)
-    rates *= torch.rand(COLUMNS, COLUMNS, generator=source) < 2.3 / COLUMNS
+    rates = torch.rand(columns, columns, generator=source)
+    rates *= torch.rand(columns, columns, generator=source) < 2.3 / columns
     rates[-1] = rates[:, -1] = 0
     return Case(logits, label, members, rates.fill_diagonal_(0))
 
@@ -96,14 +100,14 @@ def losses(case: Case, *, several: bool) -> dict[str, Callable[[], Tensor]]:
     hot = case.members.to(case.logits.dtype)
     share = hot / hot.sum(dim=1, keepdim=True)
     found: dict[str, Callable[[], Tensor]] = {
-        "concurrent softmax": lambda: rule(case.logits, targets),
+        CHECKED: lambda: rule(case.logits, targets),
         "F.cross_entropy": lambda: F.cross_entropy(case.logits, case.label),
         "F.cross_entropy, soft targets": lambda: F.cross_entropy(case.logits, share),
         "F.binary_cross_entropy_with_logits": lambda: F.binary_cross_entropy_with_logits(case.logits, hot),
         "plain formula": lambda: plain_loss(case),
     }
     if case.logits.is_cuda:
-        found["concurrent softmax, check=False"] = lambda: unchecked(case.logits, targets)
+        found[UNCHECKED] = lambda: unchecked(case.logits, targets)
     return found
 
 
@@ -113,15 +117,19 @@ def with_gradient(logits: Tensor, loss: Callable[[], Tensor]) -> Tensor:
 
 def scorings(case: Case) -> dict[str, Callable[[], Tensor]]:
     """Name -> the scores."""
-    z, rule = case.logits.detach(), ConcurrentSoftmax(case.rates)
+    z = case.logits.detach()
+    rule, unchecked = (ConcurrentSoftmax(case.rates, check=check) for check in (True, False))
     wide = z.float()
-    return {
-        "concurrent softmax": lambda: rule.scores(z),
+    found: dict[str, Callable[[], Tensor]] = {
+        CHECKED: lambda: rule.scores(z),
         "softmax": lambda: z.softmax(dim=1),
         "sigmoid": lambda: z.sigmoid(),
         "one matrix product": lambda: wide @ case.rates,
         "plain formula": lambda: formula.scores(wide, case.rates),
     }
+    if z.is_cuda:
+        found[UNCHECKED] = lambda: unchecked.scores(z)
+    return found
 
 
 def milliseconds(
@@ -147,6 +155,28 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def gpu_milliseconds(call: Callable[[], Tensor], *, calls: int = 10, replays: int = 20) -> float:
+    """Median time of the GPU for one call."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for _ in range(calls):
+            call()
+    times = []
+    for _ in range(replays):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) / calls)
+    return statistics.median(times)
+
+
 def peak_megabytes(call: Callable[[], Tensor]) -> float:
     """The most that is allocated beyond what was before, on the GPU."""
     torch.cuda.synchronize()
@@ -155,6 +185,12 @@ def peak_megabytes(call: Callable[[], Tensor]) -> float:
     call()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 1e6
+
+
+def _gpu_times(calls: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
+    """Of those that do not wait for the GPU."""
+    waits = {CHECKED, "plain formula"}
+    return {name: gpu_milliseconds(call) for name, call in calls.items() if name not in waits}
 
 
 def measure(case: Case, *, several: bool, rounds: int, device: str) -> list[dict[str, object]]:
@@ -173,15 +209,23 @@ def measure(case: Case, *, several: bool, rounds: int, device: str) -> list[dict
         each["copy"] = lambda copy=copy: copy.copy_(case.logits.detach())
         times = milliseconds(each, rounds=rounds, device=device)
         peer, peer_median = times[PEERS[what]]
+        gpu = _gpu_times(each) if device == "cuda" else {}
         for name, (time, median) in times.items():
             row: dict[str, object] = {
                 "what": what, "targets": "several" if several else "one", "device": device,
                 "dtype": str(case.logits.dtype).removeprefix("torch."), "proposals": len(case.logits),
                 "name": name, "milliseconds": f"{time:.3f}", "ratio": f"{time / peer:.2f}",
                 "median_milliseconds": f"{median:.3f}", "median_ratio": f"{median / peer_median:.2f}",
-                "bandwidth_share": f"{times['copy'][0] / time:.2f}",
-                "peak_megabytes": f"{peak_megabytes(each[name]):.1f}" if device == "cuda" else "",
             }  # fmt: skip
+            if device == "cuda":
+                row |= {"bandwidth_share": "", "peak_megabytes": f"{peak_megabytes(each[name]):.1f}"}
+                row |= {"gpu_milliseconds": "", "gpu_ratio": ""}
+            else:
+                row |= {"bandwidth_share": f"{times['copy'][0] / time:.2f}", "peak_megabytes": ""}
+            if name in gpu:
+                row["bandwidth_share"] = f"{gpu['copy'] / gpu[name]:.2f}"
+                row["gpu_milliseconds"] = f"{gpu[name]:.4f}"
+                row["gpu_ratio"] = f"{gpu[name] / gpu[PEERS[what]]:.2f}"
             rows.append(row)
     return rows
 
@@ -191,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--proposals", type=int, nargs="+", help="P; 1024 8192, on a GPU also 65536")
+    parser.add_argument("--columns", type=int, default=COLUMNS, help="K")
     parser.add_argument("--threads", type=int, default=2, help="of torch, on a CPU")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--no-save", action="store_true", help="print only")
@@ -201,13 +246,15 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16) if on_gpu else (torch.float32,):
         for proposals in options.proposals or ((1024, 8192, 65536) if on_gpu else (1024, 8192)):
             for several in (False, True):
-                case = draw(proposals, several=several).to(options.device, dtype)
+                case = draw(proposals, several=several, columns=options.columns)
+                case = case.to(options.device, dtype)
                 for row in measure(case, several=several, rounds=options.rounds, device=options.device):
                     print(*(f"{name}={value}" for name, value in row.items() if value), flush=True)
                     if not options.no_save:
                         append(
-                            RESULTS,
-                            row | {"columns": COLUMNS, "machine": machine, "torch": torch.__version__},
+                            RESULTS / ("loss_gpu.csv" if on_gpu else "loss.csv"),
+                            row
+                            | {"columns": options.columns, "machine": machine, "torch": torch.__version__},
                         )
 
 

@@ -197,3 +197,12 @@ def test_rows_at_fault_have_a_loss_of_nan() -> None:
     assert losses.isnan().tolist() == [False, True, True, False, True]
     losses, _ = kernel.losses_and_slopes(logits[:1], torch.zeros(1, 3, dtype=torch.bool), rates, None, 1.0)
     assert losses.isnan().tolist() == [True]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="of the kernel alone; runs in its interpreter")
+@pytest.mark.parametrize("factors", [torch.tensor(1.0), torch.tensor(3.0), torch.tensor([1.0, 0.0, -2.0])])
+def test_slopes_are_scaled_in_place(factors: Tensor) -> None:
+    slopes = torch.randn(3, 2050)
+    expected = slopes * (factors if factors.ndim == 0 else factors[:, None])
+    kernel.scale_rows(slopes, factors)
+    torch.testing.assert_close(slopes, expected)

@@ -7,23 +7,36 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from classification.problems import problem
+import torch.nn.functional as F
+from classification.problems import Problem, problem
 
+from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_kernel as kernel
-from wildbox.classification import concurrent_softmax_loss
+from wildbox.classification import concurrent_softmax_score_kernel as score_kernel
 from wildbox.errors import InputError
 
 triton = pytest.importorskip("triton")
-LOSS_TESTS = Path(__file__).with_name("test_concurrent_softmax.py")
+TESTS = [
+    Path(__file__).with_name(name)
+    for name in ("test_concurrent_softmax.py", "test_concurrent_softmax_scores.py")
+]
 
 
-def test_everything_that_must_hold_of_the_loss_holds_interpreted() -> None:
+def gpu(test: Any) -> Any:
+    """Run where there is one."""
+    return pytest.mark.gpu(
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test)
+    )
+
+
+def test_everything_that_must_hold_holds_interpreted() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(LOSS_TESTS)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, TESTS)],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -31,46 +44,148 @@ def test_everything_that_must_hold_of_the_loss_holds_interpreted() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("logits", ["fp32", "bf16"])
-@pytest.mark.parametrize("labels", ["u8", "i64"])
-def test_compiles_for_a_gpu(logits: str, labels: str) -> None:
+def compiled(
+    function: Any, pointers: dict[str, str], numbers: dict[str, str], constants: dict[str, Any]
+) -> Any:
+    """For an H100, which need not be there."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    pointers = {"logits": logits, "labels": labels, "rates": "fp32", "absent": "u8", "losses": "fp32"}
-    signature = {name: f"*{kind}" for name, kind in pointers.items()}
-    signature |= {"slopes": f"*{logits}", "columns": "i32", "scale": "fp32"}
-    constants = {"BLOCK": 1024, "MULTI_HOT": labels == "u8", "SOME_ABSENT": True}
+    signature = {name: f"*{kind}" for name, kind in pointers.items()} | numbers
     signature |= dict.fromkeys(constants, "constexpr")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = ASTSource(kernel._loss_kernel, signature=signature, constexprs=constants)
-        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+        source = ASTSource(function, signature=signature, constexprs=constants)
+        return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+
+
+@pytest.mark.parametrize("logits", ["fp32", "bf16"])
+@pytest.mark.parametrize("labels", ["u8", "i64"])
+def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
+    pointers = {"logits": logits, "labels": labels, "rates": "fp32", "absent": "u8", "losses": "fp32"}
+    constants = {"COLUMNS": 601, "BLOCK": 1024, "MULTI_HOT": labels == "u8", "SOME_ABSENT": True}
+    built = compiled(kernel._loss_kernel, pointers | {"slopes": logits}, {"scale": "fp32"}, constants)
     assert "cubin" in built.asm
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("logits", "columns", "heavy"),
+    [("fp32", 601, 0), ("bf16", 601, 128), ("fp32", 1204, 2048), ("fp32", 2, 128)],
+)
+def test_scores_compile_for_a_gpu(logits: str, columns: int, heavy: int) -> None:
+    pointers = {"logits": logits, "rates": "fp32", "others": "i32", "values": "fp32"}
+    pointers |= {"scores": "fp32", "finite": "u8"}
+    constants = {"COLUMNS": columns, "BLOCK": max(triton.next_power_of_2(columns), 128), "HEAVY": heavy}
+    built = compiled(score_kernel._score_kernel, pointers, {"levels": "i32", "deep": "i32"}, constants)
+    assert "cubin" in built.asm
+
+
+@pytest.mark.parametrize("per_row", ["fp32"])
+def test_scaling_compiles_for_a_gpu(per_row: str) -> None:
+    constants = {"PER_ROW": True, "BLOCK": 1024}
+    pointers = {"slopes": "bf16", "factors": per_row}
+    built = compiled(kernel._scale_kernel, pointers, {"rows": "i32", "columns": "i32"}, constants)
+    assert "cubin" in built.asm
+
+
+@pytest.fixture
+def case() -> Problem:
+    return problem(0, proposals=2000, columns=601, scale=3, sparse=True)
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("scale", [3.0, 1e4])
-def test_on_the_gpu(dtype: torch.dtype, scale: float) -> None:
+@pytest.mark.parametrize("one", [False, True])
+def test_the_loss_on_the_gpu(dtype: torch.dtype, scale: float, one: bool) -> None:
     case = problem(0, proposals=2000, columns=601, scale=scale, sparse=True)
     low = case.logits.to(dtype)
+    members = F.one_hot(case.targets.int().argmax(dim=1), 601).bool() if one else case.targets
     negatives = torch.rand(low.shape, generator=torch.Generator().manual_seed(1)) < 0.5
-    expected, slopes = formula.losses_and_slopes(low.double(), case.targets, case.rates.double(), negatives)
+    expected, slopes = formula.losses_and_slopes(low.double(), members, case.rates.double(), negatives)
     logits = low.cuda().requires_grad_()
     found = concurrent_softmax_loss(
-        logits, case.targets.cuda(), case.rates.cuda(), reduction="none", negatives=negatives.cuda()
+        logits,
+        (members.int().argmax(dim=1) if one else members).cuda(),
+        case.rates.cuda(),
+        reduction="none",
+        negatives=negatives.cuda(),
     )
-    found.sum().backward()
+    weights = torch.rand(2000, generator=torch.Generator().manual_seed(2)).to(found).cpu()
+    found.backward(weights.cuda())
     assert logits.grad is not None
-    torch.testing.assert_close(found.cpu().double(), expected, rtol=1e-5, atol=1e-6)
-    digits = max(torch.finfo(dtype).eps, 1e-5)
+    torch.testing.assert_close(found.detach().cpu().double(), expected, rtol=1e-5, atol=1e-6)
+    digits = max(2 * torch.finfo(dtype).eps, 1e-5)  # bfloat16 slopes are rounded before and after the weights
+    slopes = slopes * weights[:, None].double()
     torch.testing.assert_close(logits.grad.cpu().double(), slopes, rtol=digits, atol=1e-6)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@gpu
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("proposals", [20, 2000])  # multiplied apart, and in place
+def test_backward_may_come_several_times_on_the_gpu(reduction: Any, proposals: int) -> None:
+    case = problem(0, proposals=proposals, columns=601, scale=3, sparse=True)
+    logits, targets, rates = (part.cuda() for part in case)
+    logits.requires_grad_()
+    loss = concurrent_softmax_loss(logits, targets, rates, reduction=reduction)
+    (once,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    kept = once.clone()
+    (thrice,) = torch.autograd.grad(3 * loss, logits, retain_graph=True)
+    (smooth,) = torch.autograd.grad(2 * loss, logits, retain_graph=True, create_graph=True)
+    (again,) = torch.autograd.grad(loss, logits)
+    for found, factor in ((once, 1), (thrice, 3), (smooth, 2), (again, 1)):
+        torch.testing.assert_close(found.detach(), factor * kept)
+    expected = formula.losses_and_slopes(case.logits.double(), case.targets, case.rates.double())[1]
+    share = 1 / proposals if reduction == "mean" else 1
+    torch.testing.assert_close(kept.cpu().double(), expected * share, rtol=1e-5, atol=1e-6)
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("scale", [3.0, 30.0, 1e4])
+@pytest.mark.parametrize("proposals", [0, 3, 2000])
+@pytest.mark.parametrize("dense", [False, True])
+def test_scores_on_the_gpu(dtype: torch.dtype, scale: float, proposals: int, dense: bool) -> None:
+    case = problem(0, proposals=proposals, columns=601, scale=scale, sparse=not dense)
+    low = case.logits.to(dtype)
+    expected = formula.scores(low.double(), case.rates.double())
+    for found in (
+        ConcurrentSoftmax(case.rates).scores(low.cuda()),
+        concurrent_softmax_scores(low.cuda(), case.rates.cuda()),
+        concurrent_softmax_scores(low.cuda().requires_grad_(), case.rates.cuda()).detach(),
+    ):
+        assert found.dtype == (dtype if dtype == torch.float64 else torch.float32)
+        torch.testing.assert_close(found.cpu().double(), expected, rtol=2e-5, atol=1e-6)
+
+
+@gpu
+def test_pieces_compile_on_the_gpu(case: Problem) -> None:
+    rule, logits, targets = ConcurrentSoftmax(case.rates).cuda(), case.logits.cuda(), case.targets.cuda()
+    fast = torch.compile(rule, fullgraph=True)
+    slopes = [
+        torch.autograd.grad(f(z := logits.clone().requires_grad_(), targets), z)[0] for f in (rule, fast)
+    ]
+    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(torch.compile(rule.scores, fullgraph=True)(logits), rule.scores(logits))
+
+
+@gpu
+def test_autocast_and_scaler_on_the_gpu(case: Problem) -> None:
+    rule, features = ConcurrentSoftmax(case.rates).cuda(), torch.randn(2000, 64).cuda()
+    layer = torch.nn.Linear(64, 601).cuda()
+    slopes = []
+    for dtype, scale in ((torch.float32, 1.0), (torch.bfloat16, 1.0), (torch.float16, 65536.0)):
+        layer.zero_grad()
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            loss = rule(layer(features), case.targets.cuda())
+        (loss * scale).backward()
+        assert layer.weight.grad is not None
+        slopes.append(layer.weight.grad / scale)
+    for found in slopes[1:]:
+        assert F.cosine_similarity(found.flatten(), slopes[0].flatten(), dim=0) > 0.999
+
+
+@gpu
 def test_the_gpu_names_the_row_at_fault() -> None:
     logits, rates = torch.zeros(2, 3, device="cuda"), torch.zeros(3, 3, device="cuda")
     outside = torch.tensor([0, 3], device="cuda")
@@ -78,3 +193,17 @@ def test_the_gpu_names_the_row_at_fault() -> None:
         concurrent_softmax_loss(logits, outside, rates)
     unchecked = concurrent_softmax_loss(logits, outside, rates, reduction="none", check=False)
     assert unchecked.isnan().tolist() == [False, True]
+    with pytest.raises(InputError, match="row 1"):
+        concurrent_softmax_loss(logits, torch.tensor([[1, 0, 1], [0, 0, 0]], device="cuda").bool(), rates)
+
+
+@gpu
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_the_gpu_names_logits_that_are_not_finite(bad: float) -> None:
+    logits, rates = torch.zeros(40, 33, device="cuda"), torch.zeros(33, 33, device="cuda")
+    logits[37, 32] = bad
+    with pytest.raises(InputError, match=r"row 37 is .* in column 32"):
+        concurrent_softmax_scores(logits, rates)
+    for label in (3, 32):
+        with pytest.raises(InputError, match=r"row 37 is .* in column 32"):
+            concurrent_softmax_loss(logits, torch.full((40,), label, device="cuda"), rates)

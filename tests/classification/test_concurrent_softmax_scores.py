@@ -1,7 +1,11 @@
-"""The scores of concurrent softmax against a decimal reading of their formula, on every path."""
+"""The scores of concurrent softmax against a decimal reading of their formula, on every path.
+
+That of the GPU's kernel `test_concurrent_softmax_kernel.py` has interpreted.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +18,11 @@ from torch import Tensor
 
 from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
+from wildbox.classification import concurrent_softmax_score_kernel as kernel
 from wildbox.classification import concurrent_softmax_scores
+from wildbox.classification.rates import SparseRates, rate_levels
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def by_formula(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
@@ -26,16 +34,28 @@ def as_exported(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
         return formula.exportable_scores(z, rates, removed=int((rates == 1).sum(dim=1).max()))
 
 
-@pytest.fixture(scope="module", autouse=True, params=["loops", "formula", "exported"])
+def by_kernel(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
+    if z.dtype == torch.float64:
+        return formula.scores(z, rates)
+    found, finite = kernel.scores(z, rates, rate_levels(SparseRates(*sparse)))
+    assert finite.all()
+    return found
+
+
+WAYS = {"formula": by_formula, "exported": as_exported, "kernel": by_kernel}
+
+
+@pytest.fixture(
+    scope="module", autouse=True, params=["kernel"] if INTERPRETED else ["loops", "formula", "exported"]
+)
 def path(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "loops":
-            way = by_formula if request.param == "formula" else as_exported
-            patch.setattr(cpu, "scores", way)
+            patch.setattr(cpu, "scores", WAYS[request.param])
         yield
 
 
-@settings(max_examples=150)
+@settings(max_examples=15 if INTERPRETED else 150)
 @given(problems())
 def test_scores_equal_the_formula(case: Problem) -> None:
     z, _, r = lists(case)
@@ -98,7 +118,7 @@ def test_derivative_where_a_removed_class_dominates() -> None:
     np.testing.assert_allclose(logits.grad[0], [0, share * (1 - share), -share * (1 - share)], rtol=1e-5)
 
 
-@settings(max_examples=50)
+@settings(max_examples=15 if INTERPRETED else 50)
 @given(problems())
 def test_permuting_the_classes_permutes_the_result(case: Problem) -> None:
     order = torch.randperm(case.logits.shape[1], generator=torch.Generator().manual_seed(0))

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-import wildbox.classification.concurrent_softmax_operator as operator
-from wildbox.classification.rates import SparseRates, check_rates, sparse_rates
+import wildbox.classification.concurrent_softmax_autograd as autograd
+from wildbox.classification.concurrent_softmax_operator import arranged
+from wildbox.classification.rates import check_rates
 from wildbox.classification.rule import (
     Reduction,
     Targets,
-    as_computed,
     check_beside,
     check_logits,
     check_reduction,
@@ -99,10 +99,10 @@ def concurrent_softmax_scores(logits: Tensor, rates: Tensor, *, check: bool = Tr
     """
     if check and not torch.compiler.is_compiling():
         check_rates(rates)
-    z = as_computed(logits)
-    _check_size(z, rates)
-    check_beside(z, rates, "rates")
-    return operator.scores(z, rates.detach(), check=check)
+    check_logits(logits)
+    _check_size(logits, rates)
+    check_beside(logits, rates, "rates")
+    return autograd.scores(logits, rates.detach(), check=check)
 
 
 class ConcurrentSoftmax(nn.Module):
@@ -144,7 +144,7 @@ class ConcurrentSoftmax(nn.Module):
     def _look_at_rates(self) -> None:
         """Derive what scoring needs from the rates; called whenever they change."""
         check_rates(self.rates, background=self.background)
-        self._dense, self._sparse = self.rates, sparse_rates(self.rates)
+        self._dense, self._above_zero = self.rates, arranged(self.rates)
         self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
 
     def loss(
@@ -163,10 +163,10 @@ class ConcurrentSoftmax(nn.Module):
 
     def scores(self, logits: Tensor) -> Tensor:
         """`concurrent_softmax_scores`; in a graph that is exported, without custom operators."""
-        z = as_computed(logits)
-        rates = self._beside(z, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
-        _check_size(z, rates)
-        return operator.scores(z, rates, self._sparse, removed=self._removed, check=self.check)
+        check_logits(logits)
+        rates = self._beside(logits, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
+        _check_size(logits, rates)
+        return autograd.scores(logits, rates, self._above_zero, removed=self._removed, check=self.check)
 
     def _beside(self, logits: Tensor, rates: Tensor) -> Tensor:
         return rates if rates.device == logits.device else self.to(logits.device).rates
@@ -174,9 +174,10 @@ class ConcurrentSoftmax(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        device = self.rates.device
-        self.rates = self._dense = exact.to(device)
-        self._sparse = SparseRates(*(part.to(device) for part in self._sparse))
+        moved = self.rates.device != exact.device
+        self.rates = self._dense = exact.to(self.rates.device)
+        if moved:
+            self._above_zero = arranged(self.rates)
         return self
 
 
@@ -206,7 +207,7 @@ def _loss(
                 f"negatives: expected {tuple(logits.shape)} bool, got {tuple(negatives.shape)} {negatives.dtype}"
             )
         check_beside(logits, negatives, "negatives")
-    return operator.loss(logits, labels, rates.detach(), negatives, reduction=reduction, check=check)
+    return autograd.loss(logits, labels, rates.detach(), negatives, reduction=reduction, check=check)
 
 
 def _check_size(logits: Tensor, rates: Tensor) -> None:

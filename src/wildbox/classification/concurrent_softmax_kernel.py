@@ -33,7 +33,8 @@ def losses_and_slopes(
 ) -> tuple[Tensor, Tensor]:
     """(P,) float32 losses, and (P, K) `scale` times their gradient: bfloat16 where the logits are, else float32.
 
-    A row without a label, with a label outside the columns or with NaN has a loss of NaN.
+    A row without a label, with a label outside the columns or with a logit that is not finite has a loss of NaN or
+    infinity.
 
     Args:
         logits: (P, K), a row of which fits into the registers of one program; float32, bfloat16 or float16.
@@ -57,18 +58,27 @@ def losses_and_slopes(
         absent.view(torch.uint8) if absent.dtype == torch.bool else absent,
         losses,
         slopes,
-        columns,
         scale,
+        COLUMNS=columns,
         BLOCK=block,
         MULTI_HOT=labels.ndim == 2,
         SOME_ABSENT=negatives is not None,
-        num_warps=min(max(block // 256, 1), 16),
+        num_warps=min(max(block // (1024 if labels.ndim == 2 else 512), 1), 16),
     )
     return losses, slopes
 
 
+def scale_rows(slopes: Tensor, factors: Tensor) -> Tensor:
+    """Multiply slopes (P, K), in place, by factors () or (P,); by the one factor 1, they are not even read."""
+    rows, columns = slopes.shape
+    _scale_kernel[(min(rows, 2048),)](
+        slopes, factors.contiguous(), rows, columns, PER_ROW=factors.ndim == 1, BLOCK=1024
+    )
+    return slopes
+
+
 @compiled
-def _shifted(values):
+def shifted(values):
     """Maximum of a row, 0 where all are -inf, and the exponentials of what the row is below it."""
     largest = tl.max(values, axis=0)
     largest = tl.where(largest == float("-inf"), 0.0, largest)
@@ -84,6 +94,33 @@ def _log1p(x):
 
 
 @compiled
+def _of_class(logits, rates, i, k, COLUMNS: tl.constexpr):
+    """The logit of class i, and how far each class competes with it."""
+    own = tl.load(logits + i).to(tl.float32)
+    return own, 1.0 - tl.load(rates + i * COLUMNS + k, mask=k < COLUMNS, other=1.0)
+
+
+@compiled
+def _of_label(i, own, competitors, shift, exponentials, weights, scale, k):
+    """Loss of label i, whose logit is `own`, and `scale` times its gradient.
+
+    `competitors` is the row, -inf where a class does not compete; `shift` and `exponentials` are those of `shifted`.
+    """
+    weighed = weights * exponentials
+    total = tl.sum(weighed, axis=0)
+    if total < 1e-6:  # what was flushed to 0 could matter: a maximum of this label's own competitors
+        shift, exponentials = shifted(tl.where(weights > 0.0, competitors, float("-inf")))
+        weighed = weights * exponentials
+        total = tl.sum(weighed, axis=0)
+    alone = total == 0.0  # all competitors removed
+    ratio = tl.log(tl.where(alone, 1.0, total)) + (shift - own)
+    small = tl.exp(-tl.abs(ratio))
+    share = tl.where(alone, 0.0, scale * tl.where(ratio > 0.0, 1.0, small) / (1.0 + small))
+    loss = tl.where(alone, 0.0, tl.maximum(ratio, 0.0) + _log1p(small))
+    return loss, tl.where(k == i, -share, share / tl.where(alone, 1.0, total) * weighed)
+
+
+@compiled
 def _loss_kernel(
     logits,
     labels,
@@ -91,44 +128,64 @@ def _loss_kernel(
     absent,
     losses,
     slopes,
-    columns,
     scale,
+    COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
     MULTI_HOT: tl.constexpr,
     SOME_ABSENT: tl.constexpr,
 ):
+    # COLUMNS is known when this is compiled: what lies beyond them costs nothing
     p = tl.program_id(0).to(tl.int64)
     k = tl.arange(0, BLOCK)
-    inside = k < columns
-    z = tl.load(logits + p * columns + k, mask=inside, other=0.0).to(tl.float32)
+    inside = k < COLUMNS
+    logits += p * COLUMNS
     if MULTI_HOT:
-        remaining = tl.load(labels + p * columns + k, mask=inside, other=0) != 0
+        members = tl.where(tl.load(labels + p * COLUMNS + k, mask=inside, other=0) != 0, k, BLOCK)
+        competes = inside & (members == BLOCK)
+        i = tl.min(members, axis=0)
+        wrong = i == BLOCK
     else:
-        remaining = inside & (k == tl.load(labels + p))
-    competes = inside & (remaining == 0)
+        label = tl.load(labels + p)
+        wrong = (label < 0) | (label >= COLUMNS)
+        i = tl.where(wrong, 0, label.to(tl.int32))
+        own, weights = _of_class(logits, rates, i, k, COLUMNS)
+        competes = inside & (k != i)
     if SOME_ABSENT:
-        competes = competes & (tl.load(absent + p * columns + k, mask=inside, other=0) != 0)
-    shared_shift, shared = _shifted(tl.where(competes, z, float("-inf")))
-    count = tl.sum(remaining.to(tl.int32), axis=0)
-    loss = tl.where(count == 0, float("nan"), 0.0)
-    slope = tl.zeros([BLOCK], dtype=tl.float32)
-    for _ in range(count):
-        i = tl.min(tl.where(remaining, k, BLOCK), axis=0)
-        remaining = remaining & (k != i)
-        weights = 1.0 - tl.load(rates + i * columns + k, mask=inside, other=1.0)
-        shift = shared_shift
-        weighed = weights * shared
-        total = tl.sum(weighed, axis=0)
-        if total < 1e-6:  # what was flushed to 0 could matter: a maximum of this label's own competitors
-            shift, own = _shifted(tl.where(competes & (weights > 0.0), z, float("-inf")))
-            weighed = weights * own
-            total = tl.sum(weighed, axis=0)
-        alone = total == 0.0  # all competitors removed
-        ratio = tl.log(tl.where(alone, 1.0, total)) + (shift - tl.sum(tl.where(k == i, z, 0.0), axis=0))
-        small = tl.exp(-tl.abs(ratio))
-        share = tl.where(alone, 0.0, tl.where(ratio > 0.0, 1.0, small) / (1.0 + small))
-        loss += tl.where(alone, 0.0, tl.maximum(ratio, 0.0) + _log1p(small))
-        slope += scale * share / tl.where(alone, 1.0, total) * weighed
-        slope = tl.where(k == i, -scale * share, slope)
+        competes = competes & (tl.load(absent + p * COLUMNS + k, mask=inside, other=0) != 0)
+    z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
+    competitors = tl.where(competes, z, float("-inf"))
+    shift, exponentials = shifted(competitors)
+    exponentials += 0.0 * z  # NaN where a logit is not finite, and from there on in the loss
+    if MULTI_HOT:
+        loss = tl.where(wrong, float("nan"), 0.0)
+        slope = tl.zeros([BLOCK], dtype=tl.float32)
+        while i < BLOCK:
+            own, weights = _of_class(logits, rates, i, k, COLUMNS)
+            more, steep = _of_label(i, own, competitors, shift, exponentials, weights, scale, k)
+            loss += more
+            slope += steep
+            i = tl.min(tl.where(members > i, members, BLOCK), axis=0)
+    else:
+        loss, slope = _of_label(i, own, competitors, shift, exponentials, weights, scale, k)
+        loss = tl.where(wrong, float("nan"), loss)
     tl.store(losses + p, loss)
-    tl.store(slopes + p * columns + k, slope, mask=inside)
+    tl.store(slopes + p * COLUMNS + k, slope, mask=inside)
+
+
+@compiled
+def _scale_kernel(slopes, factors, rows, columns, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):
+    factor = tl.load(factors)
+    if PER_ROW:
+        for p in range(tl.program_id(0), rows, tl.num_programs(0)):
+            _scale_row(slopes, tl.load(factors + p), p, columns, BLOCK)
+    elif factor != 1.0:
+        for p in range(tl.program_id(0), rows, tl.num_programs(0)):
+            _scale_row(slopes, factor, p, columns, BLOCK)
+
+
+@compiled
+def _scale_row(slopes, factor, p, columns, BLOCK: tl.constexpr):
+    for start in range(0, columns, BLOCK):
+        k = start + tl.arange(0, BLOCK)
+        at = slopes + (tl.zeros([BLOCK], dtype=tl.int64) + p) * columns + k
+        tl.store(at, tl.load(at, mask=k < columns) * factor, mask=k < columns)
