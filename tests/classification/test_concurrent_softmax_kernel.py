@@ -80,10 +80,10 @@ def test_scores_compile_for_a_gpu(logits: str, columns: int, heavy: int) -> None
     assert "cubin" in built.asm
 
 
-@pytest.mark.parametrize("per_row", ["fp32"])
-def test_scaling_compiles_for_a_gpu(per_row: str) -> None:
-    constants = {"PER_ROW": True, "BLOCK": 1024}
-    pointers = {"slopes": "bf16", "factors": per_row}
+@pytest.mark.parametrize("per_row", [False, True])
+def test_scaling_compiles_for_a_gpu(per_row: bool) -> None:
+    constants = {"PER_ROW": per_row, "BLOCK": 1024}
+    pointers = {"slopes": "bf16", "factors": "fp32"}
     built = compiled(kernel._scale_kernel, pointers, {"rows": "i32", "columns": "i32"}, constants)
     assert "cubin" in built.asm
 
