@@ -117,3 +117,24 @@ def test_refuses() -> None:
     layers = use_rule(predictor(), Softmax(), implied=torch.zeros(2, 2))
     with pytest.raises(InputError, match=r"implied: expected \(3, 3\), got \(2, 2\)"):
         layers.losses(layers(FEATURES), proposals())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.ones(3, 4), r"gt_multi_hot: expected \(2, 3\), got \(2, 4\)"),
+        (torch.zeros(3, 3), "gt_multi_hot: row 0 has no label"),
+        (torch.full((3, 3), 2), "gt_multi_hot: row 0 has values other than 0 and 1"),
+    ],
+)
+def test_given_labels_are_checked(given: Tensor, message: str) -> None:
+    layers = use_rule(predictor(), Softmax())
+    with pytest.raises(InputError, match=message):
+        layers.losses(layers(FEATURES), proposals(gt_multi_hot=given))
+
+
+def test_labels_of_background_are_not_read() -> None:
+    layers = use_rule(predictor(), Softmax())
+    given = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 1]])
+    losses = [layers.losses(layers(FEATURES), proposals(**more)) for more in ({}, {"gt_multi_hot": given})]
+    torch.testing.assert_close(losses[0]["loss_cls"], losses[1]["loss_cls"])
