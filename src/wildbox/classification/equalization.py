@@ -96,5 +96,5 @@ class Equalization(nn.Module):
 
 
 def _check(threshold: float) -> None:
-    if not (math.isfinite(threshold) and threshold >= 0):
+    if not 0 <= threshold < math.inf:
         raise ConfigError(f"threshold = {threshold}, expected a share of images of at least 0")

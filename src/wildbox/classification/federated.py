@@ -99,7 +99,7 @@ class Federated(nn.Module):
         super().__init__()
         if number < 1:
             raise ConfigError(f"number = {number}, expected at least 1 class")
-        if not (math.isfinite(power) and power >= 0):
+        if not 0 <= power < math.inf:
             raise ConfigError(f"power = {power}, expected at least 0")
         self.number, self.generator = number, generator
         checked = check_frequencies(frequencies)

@@ -123,5 +123,5 @@ class Seesaw(nn.Module):
 
 def _check(mitigation: float, compensation: float) -> None:
     for name, value in (("mitigation", mitigation), ("compensation", compensation)):
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value < math.inf:
             raise ConfigError(f"{name} = {value}, expected at least 0")
