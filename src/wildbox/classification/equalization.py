@@ -74,6 +74,10 @@ class Equalization(nn.Module):
 
     Raises:
         InputError: frequencies that are not (C,) in [0, 1].
+
+    >>> import torch
+    >>> Equalization([0.5, 0.001])(torch.zeros(1, 3), [[0]])
+    tensor(0.6931)
     """
 
     frequencies: Tensor

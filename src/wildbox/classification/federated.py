@@ -84,6 +84,9 @@ class Federated(nn.Module):
 
     Raises:
         InputError: frequencies that are not (C,) in [0, 1].
+
+    >>> Federated([0.5, 0.001, 0.1], number=3)(torch.zeros(1, 4), [[0]])
+    tensor(2.0794)
     """
 
     weights: Tensor
