@@ -27,6 +27,7 @@ FLOORS = (
     ("formats",),
     ("splits",),
     ("labels", "evaluation", "glyphs"),
+    ("interface",),
     ("ensembling",),
     ("sampling", "classification"),
     ("detectors",),
@@ -113,7 +114,10 @@ def test_modules_have_no_cycle() -> None:
             "import wildbox.evaluation, wildbox.labels.audit, wildbox.formats.open_images",
             ("torch", "matplotlib"),
         ),
-        ("import wildbox.classification, wildbox.sampling", ("torchvision", "matplotlib")),
+        (
+            "import wildbox.classification, wildbox.sampling",
+            ("torchvision", "matplotlib", "polars", "msgspec"),
+        ),
         ("import wildbox.cli", ("torch", "torchvision", "matplotlib")),
     ],
 )

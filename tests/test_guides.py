@@ -87,14 +87,22 @@ def test_classification(folder: Path) -> None:
         "verified_absent": torch.tensor([[False, True, False, True], [True, False, False, False]]),
     }
     code = pieces("classification.md")
-    assert len(code) == 4
+    assert len(code) == 3
     for piece in code:
         exec(compile(piece, "classification.md", "exec"), names)
-    third, quarter = pytest.approx(1 / 3), pytest.approx(1 / 4)
-    assert names["scores"].tolist() == [[third, quarter, third, quarter]] * 2
+    assert names["scores"].tolist() == [[0.25] * 4] * 2
     assert names["loss"] == pytest.approx((2 * math.log(3) + math.log(2)) / 2)
     assert names["rates"][:3, :3].tolist() == [[0, 0, 0.5], [0, 0, 0], [1, 0, 0]]
+
+
+def test_sharper_rates(folder: Path) -> None:
+    write_audit(audit(read_coco("instances.json")), folder / "audit")
+    names: dict[str, Any] = {"logits": torch.zeros(2, 4)}
+    (piece,) = pieces("sharper_rates.md")
+    exec(compile(piece, "sharper_rates.md", "exec"), names)
     assert names["sharp"][:3, :3].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    third, quarter = pytest.approx(1 / 3), pytest.approx(1 / 4)
+    assert names["scores"].tolist() == [[third, quarter, third, quarter]] * 2
 
 
 def test_adapters(folder: Path) -> None:
@@ -232,7 +240,11 @@ def test_errors_that_the_guide_explains_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "guide", ["classification.md", "sampling.md", "adapters.md", "training.md", "evaluation.md"]
+    "guide",
+    [
+        f"{name}.md"
+        for name in ("classification", "sharper_rates", "sampling", "adapters", "training", "evaluation")
+    ],
 )
 def test_commands_and_files_of_a_guide_exist(guide: str) -> None:
     text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8").replace("\\\n", " ")

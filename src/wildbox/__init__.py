@@ -1,43 +1,25 @@
 """wildbox: find, measure and beat label imbalance and multi-labels in object detection.
 
-Importing it brings the lower half: tables, readers, audit, evaluation. What needs torch is imported by room:
-`wildbox.classification`, `wildbox.sampling`, `wildbox.detectors`, `wildbox.training`.
+The names that stand here are those of the lower half: tables, readers, audit, evaluation. What needs torch is imported
+by room: `wildbox.classification`, `wildbox.sampling`, `wildbox.detectors`, `wildbox.training`.
 """
 
-from wildbox.annotations import Annotations, ImageLabels, expand
-from wildbox.detections import Detections
-from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
-from wildbox.evaluation import EvaluationResult, evaluate
-from wildbox.formats.coco import read_coco, write_coco
-from wildbox.formats.open_images import read_classes, read_hierarchy, read_open_images, write_open_images
-from wildbox.formats.storage import read_detections, write_detections
-from wildbox.labels import ConcurrentRates, LabelAudit, audit
-from wildbox.splits import split
-from wildbox.vocabulary import Hierarchy, Vocabulary
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Annotations",
-    "ConcurrentRates",
-    "ConfigError",
-    "Detections",
-    "EvaluationResult",
-    "Hierarchy",
-    "ImageLabels",
-    "InputError",
-    "InputWarning",
-    "LabelAudit",
-    "Vocabulary",
-    "WildboxError",
-    "audit",
-    "evaluate",
-    "expand",
-    "read_classes",
-    "read_coco",
-    "read_detections",
-    "read_hierarchy",
-    "read_open_images",
-    "split",
-    "write_coco",
-    "write_detections",
-    "write_open_images",
-]
+if TYPE_CHECKING:
+    from wildbox.interface import *  # noqa: F403
+else:
+    import sys
+    from importlib import import_module
+
+    def __getattr__(name):
+        """The names of `wildbox.interface`, imported with the first: a room alone needs none of its libraries."""
+        # Python asks for rooms too, while they are imported
+        if name == "__all__" or not (name.startswith("_") or f"{__name__}.{name}" in sys.modules):
+            interface = import_module("wildbox.interface")
+            if name == "__all__" or name in interface.__all__:
+                return getattr(interface, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *import_module("wildbox.interface").__all__})

@@ -1,4 +1,4 @@
-"""detectron2's adapter on a stand-in of its interface: detectron2 itself is not on PyPI and is not tried here."""
+"""detectron2's adapter: on a stand-in of its interface, and on the real one where detectron2 is installed."""
 
 from __future__ import annotations
 
@@ -117,3 +117,54 @@ def test_refuses() -> None:
     layers = use_rule(predictor(), Softmax(), implied=torch.zeros(2, 2))
     with pytest.raises(InputError, match=r"implied: expected \(3, 3\), got \(2, 2\)"):
         layers.losses(layers(FEATURES), proposals())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.ones(3, 4), r"gt_multi_hot: expected \(2, 3\), got \(2, 4\)"),
+        (torch.zeros(3, 3), "gt_multi_hot: row 0 has no label"),
+        (torch.full((3, 3), 2), "gt_multi_hot: row 0 has values other than 0 and 1"),
+    ],
+)
+def test_given_labels_are_checked(given: Tensor, message: str) -> None:
+    layers = use_rule(predictor(), Softmax())
+    with pytest.raises(InputError, match=message):
+        layers.losses(layers(FEATURES), proposals(gt_multi_hot=given))
+
+
+def test_labels_of_background_are_not_read() -> None:
+    layers = use_rule(predictor(), Softmax())
+    given = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 1]])
+    losses = [layers.losses(layers(FEATURES), proposals(**more)) for more in ({}, {"gt_multi_hot": given})]
+    torch.testing.assert_close(losses[0]["loss_cls"], losses[1]["loss_cls"])
+
+
+def test_the_real_predictor_trains_and_scores_as_before_with_softmax() -> None:
+    layers: Any = pytest.importorskip(
+        "detectron2.modeling.roi_heads.fast_rcnn",
+        reason="detectron2 is not installed: its adapter is tried on a stand-in alone",
+        exc_type=ImportError,
+    )
+    boxes, structures, events = (
+        pytest.importorskip(f"detectron2.{name}")
+        for name in ("modeling.box_regression", "structures", "utils.events")
+    )
+    torch.manual_seed(0)
+    transform = boxes.Box2BoxTransform((10.0, 10.0, 5.0, 5.0))
+    theirs = layers.FastRCNNOutputLayers(8, box2box_transform=transform, num_classes=C)
+    ours = use_rule(copy.deepcopy(theirs), Softmax())
+    corner = torch.rand(5, 2) * 20
+    placed = structures.Boxes(torch.cat([corner, corner + 5 + torch.rand(5, 2)], dim=1))
+    image = structures.Instances((40, 40), proposal_boxes=placed, gt_boxes=placed)
+    image.gt_classes = torch.tensor([0, 3, 2, 3, 1])
+    image.gt_multi_hot = F.one_hot(image.gt_classes, C + 1)[:, :C]
+    both: list[Any] = []
+    for each in (theirs, ours):
+        predictions = each(FEATURES)
+        with events.EventStorage():
+            both.append((each.losses(predictions, [image]), each.inference(predictions, [image])[0][0]))
+    for name, loss in both[0][0].items():
+        torch.testing.assert_close(both[1][0][name], loss)
+    torch.testing.assert_close(both[1][1].scores, both[0][1].scores)
+    assert torch.equal(both[1][1].pred_classes, both[0][1].pred_classes)

@@ -77,8 +77,18 @@ def test_rates_are_shares_of_images_and_parts_add_up() -> None:
     assert image_rates(torch.zeros(0, 2)).tolist() == [[0, 0], [0, 0]]
 
 
+def test_compiles_without_a_graph_break() -> None:
+    torch.compiler.reset()
+    criterion = ImageRule(ConcurrentSoftmax(with_none(image_rates(TARGETS)).float()))
+    compiled = torch.compile(criterion, fullgraph=True, dynamic=True, backend="aot_eager")
+    logits = LOGITS.float()
+    torch.testing.assert_close(compiled(logits, TARGETS), criterion(logits, TARGETS))
+
+
 def test_refuses() -> None:
     criterion = ImageRule(Softmax())
+    with pytest.raises(InputError, match=r"targets: expected a tensor \(B, C\), got list"):
+        criterion(LOGITS, TARGETS.tolist())
     with pytest.raises(InputError, match=r"logits: expected \(6, 4\) as the targets, got \(6, 5\)"):
         criterion(torch.zeros(6, 5), TARGETS)
     with pytest.raises(InputError, match=r"expected \(B, C\), got \(6,\)"):

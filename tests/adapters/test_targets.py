@@ -43,6 +43,21 @@ def test_given_labels_are_taken() -> None:
         object_labels({"multi_hot": given}, BOXES[:2], LABELS[:2], classes=3)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.tensor([[1, 0], [0, 0]]), "multi_hot: row 1 has no label, expected at least one a box"),
+        (torch.tensor([[1, 0], [0, 2]]), "multi_hot: row 1 has values other than 0 and 1"),
+        (torch.tensor([[0.5, 0], [0, 1]]), "multi_hot: row 0 has values other than 0 and 1"),
+        (torch.tensor([[1, torch.nan], [0, 1]]), "multi_hot: row 0 has values other than 0 and 1"),
+    ],
+)
+def test_given_labels_are_checked(given: torch.Tensor, message: str) -> None:
+    """A box without a label would be learnt as background, without a word."""
+    with pytest.raises(InputError, match=message):
+        object_labels({"multi_hot": given}, BOXES[:2], LABELS[:2], classes=2)
+
+
 def test_labels_and_rules_must_fit() -> None:
     with pytest.raises(InputError, match=r"box 3 of an image has 3, expected 0\.\.2"):
         object_labels({}, BOXES, LABELS, classes=3)

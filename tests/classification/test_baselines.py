@@ -18,6 +18,7 @@ from wildbox.classification import (
     Equalization,
     Federated,
     Focal,
+    Rule,
     Seesaw,
     Sigmoid,
     Softmax,
@@ -196,6 +197,16 @@ def test_the_background_column_has_no_part(rule: Any) -> None:
 def test_settings_are_checked(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    "rule", [Softmax(), Sigmoid(), Focal(), Equalization(FREQUENCIES)], ids=lambda rule: type(rule).__name__
+)
+def test_compiles_without_a_graph_break(rule: Rule) -> None:
+    """Seesaw and federated losses choose rows and classes by the data, which breaks a graph or draws anew."""
+    torch.compiler.reset()
+    compiled = torch.compile(rule.loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(CASE.logits, CASE.targets), rule.loss(CASE.logits, CASE.targets))
 
 
 @pytest.mark.parametrize(

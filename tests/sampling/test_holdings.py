@@ -61,10 +61,10 @@ def test_every_kind_of_integers_will_do() -> None:
 @pytest.mark.parametrize(
     ("offsets", "labels", "message"),
     [
-        ([], [], "offsets: expected to ascend from 0"),
-        ([1, 2], [0, 0], "ascend from 0 to 2"),
-        ([0, 1], [0, 0], "ascend from 0 to 2"),
-        ([0, 2, 1, 2], [0, 0], "ascend"),
+        ([], [], "offsets: expected to ascend from 0 to 0, the number of labels, got none"),
+        ([1, 2], [0, 0], "ascend from 0 to 2, the number of labels, got 1 to 2"),
+        ([0, 1], [0, 0], "ascend from 0 to 2, the number of labels, got 0 to 1"),
+        ([0, 2, 1, 2], [0, 0], "ascend from 0 to 2, the number of labels, got 1 after 2 in entry 2"),
         ([0, 2], [0, -3], r"entry 1 \(image 0\) is -3, expected at least 0"),
         ([0, 2], [0, 1.5], "labels: expected integers"),
         ([0, 1], [math.nan], "labels: expected integers"),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wildbox.adapters.targets import check_columns, columns_of, object_labels, own_labels
+from wildbox.adapters.targets import check_columns, columns_of, given_labels, object_labels, own_labels
 from wildbox.classification.rule import Rule
 from wildbox.errors import ConfigError
 
@@ -110,6 +110,9 @@ class RulePredictor:
             labels = own_labels(proposal.gt_classes, classes=classes, implied=self.implied)
             if proposal.has("gt_multi_hot"):
                 foreground = proposal.gt_classes < classes
-                labels[foreground, :classes] = proposal.gt_multi_hot[foreground].bool()
+                given = proposal.gt_multi_hot[foreground]  # of the background, that of the nearest box
+                labels[foreground, :classes] = given_labels(
+                    given, "gt_multi_hot", boxes=len(given), classes=classes
+                )
             rows.append(labels)
         return torch.cat(rows) if rows else torch.zeros(0, classes + 1, dtype=torch.bool)

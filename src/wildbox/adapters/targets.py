@@ -32,22 +32,39 @@ def object_labels(
         (n, C) bool, for each box the labels of all boxes that mark its object.
 
     Raises:
-        InputError: a label outside 0..C-1, `multi_hot` of another shape.
+        InputError: a label outside 0..C-1, `multi_hot` as `given_labels` refuses it.
 
     >>> object_labels({}, torch.tensor([[0, 0, 8, 8.0]] * 2), torch.tensor([0, 2]), classes=3).long().tolist()
     [[1, 0, 1], [1, 0, 1]]
     """
     check_labels(labels, first=0, last=classes - 1)
     if (given := target.get("multi_hot")) is not None:
-        if given.shape != (len(labels), classes):
-            raise InputError(f"multi_hot: expected ({len(labels)}, {classes}), got {tuple(given.shape)}")
-        return given.bool()
+        return given_labels(given, "multi_hot", boxes=len(labels), classes=classes)
     own = F.one_hot(labels, classes)
     if iou is None or len(labels) == 0:
         return own.bool()
     same = (box_iou(boxes, boxes) > iou).float()
     same.fill_diagonal_(1)  # a box without area too is its own
     return torch.gt(same @ own.float(), 0)
+
+
+def given_labels(given: Tensor, name: str, *, boxes: int, classes: int) -> Tensor:
+    """The labels that the data gives its boxes, (n, C) multi-hot in any dtype, as bool.
+
+    Raises:
+        InputError: another shape, a value other than 0 and 1, a box without a label.
+
+    >>> given_labels(torch.tensor([[1, 0], [1, 1]]), "multi_hot", boxes=2, classes=2).tolist()
+    [[True, False], [True, True]]
+    """
+    if given.shape != (boxes, classes):
+        raise InputError(f"{name}: expected ({boxes}, {classes}), got {tuple(given.shape)}")
+    members = given.bool()
+    if (strange := (given != members).any(dim=1)).any():
+        raise InputError(f"{name}: row {int(strange.nonzero()[0])} has values other than 0 and 1")
+    if (empty := ~members.any(dim=1)).any():
+        raise InputError(f"{name}: row {int(empty.nonzero()[0])} has no label, expected at least one a box")
+    return members
 
 
 def first_of_object(boxes: Tensor, *, iou: float | None = 0.9) -> Tensor:

@@ -74,6 +74,10 @@ class Equalization(nn.Module):
 
     Raises:
         InputError: frequencies that are not (C,) in [0, 1].
+
+    >>> import torch
+    >>> Equalization([0.5, 0.001])(torch.zeros(1, 3), [[0]])
+    tensor(0.6931)
     """
 
     frequencies: Tensor
@@ -96,5 +100,5 @@ class Equalization(nn.Module):
 
 
 def _check(threshold: float) -> None:
-    if not (math.isfinite(threshold) and threshold >= 0):
+    if not 0 <= threshold < math.inf:
         raise ConfigError(f"threshold = {threshold}, expected a share of images of at least 0")

@@ -84,6 +84,9 @@ class Federated(nn.Module):
 
     Raises:
         InputError: frequencies that are not (C,) in [0, 1].
+
+    >>> Federated([0.5, 0.001, 0.1], number=3)(torch.zeros(1, 4), [[0]])
+    tensor(2.0794)
     """
 
     weights: Tensor
@@ -99,7 +102,7 @@ class Federated(nn.Module):
         super().__init__()
         if number < 1:
             raise ConfigError(f"number = {number}, expected at least 1 class")
-        if not (math.isfinite(power) and power >= 0):
+        if not 0 <= power < math.inf:
             raise ConfigError(f"power = {power}, expected at least 0")
         self.number, self.generator = number, generator
         checked = check_frequencies(frequencies)

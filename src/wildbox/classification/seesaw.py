@@ -69,7 +69,11 @@ def seesaw_loss(
 
 
 def seesaw_scores(logits: Tensor) -> Tensor:
-    """Softmax over the foreground columns times the probability of an object; (P, K), the last that of none."""
+    """Softmax over the foreground columns times the probability of an object; (P, K), the last that of none.
+
+    >>> seesaw_scores(torch.zeros(1, 3))
+    tensor([[0.2500, 0.2500, 0.5000]])
+    """
     z = as_computed(logits)
     background = z[:, -1:]
     return torch.cat([z[:, :-1].softmax(dim=1) * (-background).sigmoid(), background.sigmoid()], dim=1)
@@ -123,5 +127,5 @@ class Seesaw(nn.Module):
 
 def _check(mitigation: float, compensation: float) -> None:
     for name, value in (("mitigation", mitigation), ("compensation", compensation)):
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value < math.inf:
             raise ConfigError(f"{name} = {value}, expected at least 0")

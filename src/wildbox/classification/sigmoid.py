@@ -25,7 +25,12 @@ def sigmoid_loss(logits: Tensor, targets: Targets, *, reduction: Reduction = "me
 
 
 def sigmoid_scores(logits: Tensor) -> Tensor:
-    """Sigmoid of the foreground columns; 0 for the background. (P, K)."""
+    """Sigmoid of the foreground columns; 0 for the background. (P, K).
+
+    >>> import torch
+    >>> sigmoid_scores(torch.zeros(1, 3))
+    tensor([[0.5000, 0.5000, 0.0000]])
+    """
     return F.pad(as_computed(logits)[:, :-1].sigmoid(), (0, 1))
 
 

@@ -24,7 +24,12 @@ def softmax_loss(logits: Tensor, targets: Targets, *, reduction: Reduction = "me
 
 
 def softmax_scores(logits: Tensor) -> Tensor:
-    """Softmax over the K columns, (P, K)."""
+    """Softmax over the K columns, (P, K).
+
+    >>> import torch
+    >>> softmax_scores(torch.zeros(1, 4))
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
     return as_computed(logits).softmax(dim=1)
 
 

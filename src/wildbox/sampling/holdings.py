@@ -72,7 +72,9 @@ def images_by_class(
     """
     start, label = _integers(offsets, "offsets"), _integers(labels, "labels")
     if len(start) == 0 or start[0] != 0 or start[-1] != len(label) or (start[1:] < start[:-1]).any():
-        raise InputError(f"offsets: expected to ascend from 0 to {len(label)}, the number of labels")
+        raise InputError(
+            f"offsets: expected to ascend from 0 to {len(label)}, the number of labels, got {_course(start)}"
+        )
     if classes is not None and classes < 0:
         raise ConfigError(f"classes is {classes}, expected at least 0")
     largest = int(label.max()) if len(label) else -1
@@ -89,6 +91,16 @@ def images_by_class(
     if len(images):
         _place(start, label, first[:-1].copy(), images)
     return first, images
+
+
+def _course(start: Ints) -> str:
+    """What is wrong with offsets, in words."""
+    if len(start) == 0:
+        return "none"
+    falls = np.flatnonzero(start[1:] < start[:-1])
+    if len(falls):
+        return f"{start[falls[0] + 1]} after {start[falls[0]]} in entry {falls[0] + 1}"
+    return f"{start[0]} to {start[-1]}"
 
 
 def _integers(values: ArrayLike, name: str) -> Ints:

@@ -153,7 +153,7 @@ class ModelConfig(Settings):
     rate_bound: Literal["rate", "wilson"] = "rate"
     """wilson takes the lower end of a rate's 95 % interval in its place: rates of few boxes shrink."""
     rate_gamma: Annotated[float, Field(ge=0)] = 1.0
-    """Each rate to this power: 1 is the paper's, 0 makes every rate that is left 1 (see docs/classification.md)."""
+    """Each rate to this power: 1 is the paper's, 0 makes every rate that is left 1 (see docs/sharper_rates.md)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
