@@ -155,6 +155,20 @@ def test_module_keeps_the_precision_of_its_rates() -> None:
     assert torch.equal(rule.rates, rates)
 
 
+def test_rates_of_float64_serve_logits_of_both_precisions() -> None:
+    case, rates = problem(7), problem(7).rates.double() / 3
+    rule = ConcurrentSoftmax(rates)
+    for z, r in ((case.logits, rates.float()), (case.logits.double(), rates)):
+        assert torch.equal(rule(z, case.targets), concurrent_softmax_loss(z, case.targets, r))
+        assert torch.equal(rule.scores(z), concurrent_softmax_scores(z, r))
+
+
+@pytest.mark.parametrize("rates", ["rates.csv", object(), [[0, 1], [0]], {"a": 1}])
+def test_what_is_no_matrix_is_refused(rates: Any) -> None:
+    with pytest.raises(InputError, match=r"rates: expected a matrix \(K, K\), got (str|object|list|dict)"):
+        ConcurrentSoftmax(rates)
+
+
 def test_module_scores_by_the_rates_that_were_loaded() -> None:
     logits, rates = torch.zeros(1, 2), torch.tensor([[0, 1.0], [0, 0]])
     rule = ConcurrentSoftmax(torch.zeros(2, 2))

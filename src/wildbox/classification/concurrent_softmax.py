@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 import wildbox.classification.concurrent_softmax_autograd as autograd
 from wildbox.classification.concurrent_softmax_operator import arranged
-from wildbox.classification.rates import check_rates
+from wildbox.classification.rates import RateLevels, SparseRates, check_rates
 from wildbox.classification.rule import (
+    COMPUTED,
     Reduction,
     Targets,
     check_beside,
@@ -133,7 +134,12 @@ class ConcurrentSoftmax(nn.Module):
         self, rates: Tensor | ArrayLike, *, background: int | None = None, check: bool = True
     ) -> None:
         super().__init__()
-        matrix = torch.as_tensor(rates).detach().clone()
+        try:
+            matrix = torch.as_tensor(rates).detach().clone()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"rates: expected a matrix (K, K), got {type(rates).__name__}: {error}"
+            ) from error
         matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
         check_rates(matrix, background=background)
         self.background, self.check = background, check
@@ -142,10 +148,16 @@ class ConcurrentSoftmax(nn.Module):
         self.register_load_state_dict_post_hook(_look_anew)  # type: ignore[no-untyped-call]
 
     def _look_at_rates(self) -> None:
-        """Derive what scoring needs from the rates; called whenever they change."""
+        """Derive what is computed with from the rates; called whenever they change."""
         check_rates(self.rates, background=self.background)
-        self._dense, self._above_zero = self.rates, arranged(self.rates)
+        self._prepare(self.rates, self.rates.device)
         self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
+
+    def _prepare(self, exact: Tensor, device: torch.device) -> None:
+        """The rates, and those above 0, for float32 and for float64 logits on a device."""
+        self._single, self._double = (
+            (exact.to(device, dtype), arranged(exact.to(dtype), device)) for dtype in COMPUTED
+        )
 
     def loss(
         self,
@@ -156,28 +168,31 @@ class ConcurrentSoftmax(nn.Module):
         negatives: Tensor | None = None,
     ) -> Tensor:
         """`concurrent_softmax_loss`."""
-        rates = self._beside(logits, self.rates)
+        rates, _ = self._beside(logits)
         return _loss(logits, targets, rates, reduction=reduction, negatives=negatives, check=self.check)
 
     forward = loss
 
     def scores(self, logits: Tensor) -> Tensor:
         """`concurrent_softmax_scores`; in a graph that is exported, without custom operators."""
-        check_logits(logits)
-        rates = self._beside(logits, self._dense)  # nn.Module seeks a buffer as long as a hundred rows take
+        rates, above_zero = self._beside(logits)
         _check_size(logits, rates)
-        return autograd.scores(logits, rates, self._above_zero, removed=self._removed, check=self.check)
+        return autograd.scores(logits, rates, above_zero, removed=self._removed, check=self.check)
 
-    def _beside(self, logits: Tensor, rates: Tensor) -> Tensor:
-        return rates if rates.device == logits.device else self.to(logits.device).rates
+    def _beside(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateLevels]:
+        """What `_prepare` made, where the logits are."""
+        check_logits(logits)
+        if self._single[0].device != logits.device:
+            self.to(logits.device)
+        return self._double if logits.dtype == torch.float64 else self._single
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        moved = self.rates.device != exact.device
-        self.rates = self._dense = exact.to(self.rates.device)
-        if moved:
-            self._above_zero = arranged(self.rates)
+        device = self.rates.device
+        self.rates = exact.to(device)
+        if device != exact.device:
+            self._prepare(exact, device)
         return self
 
 

@@ -25,10 +25,13 @@ MOST_LEVELS = 64
 """Rates above 0 of a class, padded to levels, for which a GPU takes them one by one; for more, a matrix product."""
 
 
-def arranged(rates: Tensor) -> SparseRates | RateLevels:
-    """The rates above 0 as scoring reads them on the device that they are on."""
+def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateLevels:
+    """The rates (K, K) above 0 as scoring logits of their dtype reads them on a device, and there."""
     sparse = sparse_rates(rates)
-    return rate_levels(sparse) if has_kernel(rates.float()) else sparse
+    if not _kernel_takes(device, rates.dtype, len(rates)):
+        return SparseRates(*(part.to(device) for part in sparse))
+    levels = rate_levels(sparse)
+    return levels._replace(others=levels.others.to(device), values=levels.values.to(device))
 
 
 def losses_and_slopes(
@@ -93,7 +96,7 @@ def scores(
         import wildbox.classification.concurrent_softmax_score_kernel as kernel
 
         if offsets is None or others is None or values is None:
-            offsets, others, values = arranged(rates)
+            offsets, others, values = arranged(rates.float(), rates.device)
         if others.numel() <= MOST_LEVELS * logits.shape[1]:
             found, finite = kernel.scores(logits, rates.float(), RateLevels(offsets, others, values))
             if check and not bool(finite.all()):
@@ -137,8 +140,11 @@ def _like(logits: Tensor, *, dtype: torch.dtype) -> Tensor:
 
 def has_kernel(logits: Tensor) -> bool:
     """Whether a GPU's kernels take them."""
-    on_gpu = logits.device.type == "cuda" and logits.dtype != torch.float64
-    return on_gpu and logits.shape[1] <= MOST_COLUMNS and _has_triton()
+    return _kernel_takes(logits.device, logits.dtype, logits.shape[1])
+
+
+def _kernel_takes(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
+    return device.type == "cuda" and dtype != torch.float64 and columns <= MOST_COLUMNS and _has_triton()
 
 
 @cache

@@ -80,7 +80,9 @@ def start_processes(
     """
     device = pick_device(name)
     processes, machines = _layout(processes, machines)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it recommends torch's settings, twice a run
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # it recommends torch's settings, twice a run
     # looking for unused parameters costs little on a CPU, and keeps DDP from rearranging its buckets after the
     # first step: a resumed run would add the gradients of three or more processes in another order than before
     several = processes * machines > 1
