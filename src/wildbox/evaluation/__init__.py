@@ -70,6 +70,12 @@ def evaluate(
     Warns:
         InputWarning: for Open Images, detections without area, or on images that the truth does not know; a truth
             without any image label where they matter.
+
+    >>> from wildbox.vocabulary import Vocabulary
+    >>> cat, box = Vocabulary(("cat",)), {"image": [0], "boxes": [[0, 0, 0.5, 0.5]], "label": [0]}
+    >>> found = Detections(cat, ("a",), **box, score=[0.9])
+    >>> evaluate(found, Annotations(cat, ("a",), **box), protocol="voc").mean_ap
+    1.0
     """
     given = {
         "hierarchy": hierarchy, "group_of_weight": group_of_weight, "verified_only": verified_only, "iou": iou,
