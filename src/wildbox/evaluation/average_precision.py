@@ -30,8 +30,10 @@ def area_under(precision: Floats, recall: Floats) -> float:
     >>> area_under(np.array([1.0, 2 / 3]), np.array([0.25, 0.5]))  # 1/4 at precision 1, 1/4 at 2/3
     0.41666666666666663
     """
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    rise = recall.copy()
+    rise[1:] -= recall[:-1]
+    rise *= np.maximum.accumulate(precision[::-1])[::-1]
+    return float(rise.sum())
 
 
 def eleven_point(precision: Floats, recall: Floats) -> float:
