@@ -142,13 +142,14 @@ def true_positives(matches: Matches) -> Lookup:
     until = np.cumsum(counts, axis=0)
     offsets = np.concatenate([[0], np.cumsum(until[-1])])
     after = dict(zip(firsts, until - counts + offsets[:-1], strict=True))
-    true = tuple(np.empty(offsets[-1], dtype) for dtype in (np.float64, np.int64, np.int64))
+    size = int(offsets[-1])
+    true = (np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64))
 
     def put(first: int, last: int) -> None:
         _put_true(first, images[first:last], columns, weighs, after[first], true)
 
     over_lists(put, by_id)
-    score, order, index = _sorted(offsets, true[0], np.arange(len(true[0])))
+    score, order, index = _sorted(offsets, true[0], np.arange(size))
     return rank, (offsets, score, true[1][order], true[2][order]), index
 
 
@@ -294,7 +295,7 @@ def places(
 
 
 @numba.njit(cache=True, nogil=True)
-def _first_behind(s: float, low: int, high: int, scores: Floats) -> int:
+def _first_behind(s: float, low: np.uint64, high: np.uint64, scores: Floats) -> np.uint64:
     """The first from `low` on, and before `high`, of at most score s."""
     while low < high:
         middle = (low + high) // np.uint64(2)
