@@ -170,7 +170,7 @@ def _starts_of_parts(table: pl.DataFrame) -> list[int]:
     """Where to begin parts of some `ROWS` or less: where a piece of memory does, since what lies in two is copied."""
     ends = np.cumsum([0, *table["Score"].chunk_lengths()])
     cuts = np.searchsorted(ends, np.arange(0, len(table), ROWS // 4))
-    return np.unique([0, *ends[cuts], *range(0, len(table), ROWS)]).tolist()
+    return sorted({0, *ends[cuts].tolist(), *range(0, len(table), ROWS)})
 
 
 @numba.njit(cache=True, nogil=True)

@@ -214,9 +214,7 @@ def read_open_images(
 def _read_boxes(path: str | Path, classes: Vocabulary | None) -> LabelledRows:
     columns = {**dict.fromkeys(CORNERS, NUMBER), "IsGroupOf": NUMBER}
     likely = None if classes is None else pl.Enum(classes.ids)
-    rows = read_labelled_rows(
-        path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS, likely=likely
-    )
+    rows = read_labelled_rows(path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS, likely=likely)
     if not len(rows.runs):
         raise InputError("no rows below the header", path=path)
     bare = "{n} rows hold nothing but an ImageID; they are taken as images without boxes"
