@@ -337,11 +337,3 @@ def _count_false(
             before[p + c] += 1
             if p > start and scores[p - 1] == s and (p == end or scores[p] < s):
                 late[p - 1] += 1
-
-
-def last_of_equals(offsets: Ints, score: Floats) -> Ints:
-    """(P,) the last true positive of the same class and score."""
-    is_last = np.append(score[1:] != score[:-1], True)[: len(score)]
-    is_last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-    ends = np.flatnonzero(is_last)
-    return np.repeat(ends, np.diff(ends, prepend=-1))

@@ -257,25 +257,32 @@ def number_images(
         more: another is no error, but added to `image_ids`.
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
-    if image_ids is not None:
-        images = pl.Series(image_ids, dtype=TEXT)
+    if image_ids is None:
+        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
+        ids, index = UniqueIds(images.to_list()), _places(runs, images)
+    else:
+        ids, images = UniqueIds(image_ids), pl.Series(image_ids, dtype=TEXT)
         if images.n_unique() != len(images):
             raise InputError("an image id stands twice in image_ids")
-        if more:
+        index = _places(runs, images)
+        if more and np.any(index < 0):
             images = pl.concat([images, runs]).unique(maintain_order=True)
-    else:
-        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
-    index: Ints = np.arange(len(runs))
-    if images is not runs:
-        index = integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
+            ids, index = UniqueIds(images.to_list()), _places(runs, images)
     ends = np.cumsum([len(file.runs) for file in files])
     found = []
     for file, some in zip(files, np.split(index, ends[:-1]), strict=True):
         if len(some) and some.min() < 0:
             id_ = file.runs[int(np.argmax(some < 0))]
-            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(images):,} images")
+            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(ids):,} images")
         found.append(file.image(some))
-    return UniqueIds(images.to_list()), found
+    return ids, found
+
+
+def _places(runs: pl.Series, images: pl.Series) -> Ints:
+    """(R,) which of some different images each is; -1: none."""
+    if runs is images:
+        return np.arange(len(runs))
+    return integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:
