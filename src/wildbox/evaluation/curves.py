@@ -114,6 +114,8 @@ BLOCK = 2**20
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
 
+Points = tuple[Floats, Ints, Ints]
+"""True positives (P,) by class: score, rank of the image, row."""
 Ordered = tuple[Ints, Floats, Ints, Ints]
 """True positives by class: offsets (C + 1,); score, falling within a class, rank of the image and row (P,)."""
 Index = tuple[Ints, NDArray[np.int32]]
@@ -149,8 +151,8 @@ def true_positives(matches: Matches) -> Lookup:
         _put_true(first, images[first:last], columns, weighs, after[first], true)
 
     over_lists(put, by_id)
-    score, order, index = _sorted(offsets, true[0], np.arange(size))
-    return rank, (offsets, score, true[1][order], true[2][order]), index
+    ordered, index = _sorted(offsets, true)
+    return rank, (offsets, *ordered), index
 
 
 @numba.njit(cache=True, nogil=True)
@@ -165,9 +167,7 @@ def _count_true(images: Ints, columns: Columns, weighs: Bools, classes: int) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _put_true(
-    rank: int, images: Ints, columns: Columns, weighs: Bools, after: Ints, true: tuple[Floats, Ints, Ints]
-) -> None:
+def _put_true(rank: int, images: Ints, columns: Columns, weighs: Bools, after: Ints, true: Points) -> None:
     """Put them where those of their class belong, `after` being the next place of each: score, rank, row."""
     label, score, offsets, outcome = columns
     for i in range(len(images)):
@@ -178,44 +178,40 @@ def _put_true(
                 after[label[d]] = p + 1
 
 
-def _sorted(offsets: Ints, score: Floats, rows: Ints) -> tuple[Floats, Ints, Index]:
-    """Scores and rows of each class by falling score, equal ones in the order given; and the index of the scores."""
+def _sorted(offsets: Ints, true: Points) -> tuple[Points, Index]:
+    """True positives of each class by falling score, equal ones in the order given; and the index of the scores."""
     parts = 1 << np.frexp(np.maximum(np.diff(offsets) - 1, 0))[1].astype(np.int64)
     first = np.concatenate([[0], np.cumsum(parts + 1)])
     above = np.zeros(first[-1], np.int32)
-    sorted_score, sorted_rows = np.empty_like(score), np.empty_like(rows)
+    ordered = (np.empty_like(true[0]), np.empty_like(true[1]), np.empty_like(true[2]))
 
     def task(begin: int, end: int) -> None:
-        _sort_classes(begin, end, offsets, (score, rows), (first, above), (sorted_score, sorted_rows))
+        _sort_classes(begin, end, offsets, true, (first, above), ordered)
 
     over_lists(task, offsets)
-    return sorted_score, sorted_rows, (first, above)
+    return ordered, (first, above)
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_classes(
-    begin: int,
-    end: int,
-    offsets: Ints,
-    given: tuple[Floats, Ints],
-    index: Index,
-    out: tuple[Floats, Ints],
-) -> None:
-    (score, rows), (first, above), (sorted_score, sorted_rows) = given, index, out
+def _sort_classes(begin: int, end: int, offsets: Ints, true: Points, index: Index, ordered: Points) -> None:
+    (score, rank, row), (first, above), (sorted_score, sorted_rank, sorted_row) = true, index, ordered
     for c in range(begin, end):
-        start, parts = first[c], first[c + 1] - first[c] - 1
-        for p in range(offsets[c], offsets[c + 1]):
+        base, start, parts = offsets[c], first[c], first[c + 1] - first[c] - 1
+        order = np.empty(offsets[c + 1] - base, np.int64)
+        for p in range(base, offsets[c + 1]):
             above[start + min(int(score[p] * parts), parts - 1)] += 1
         for k in range(start + parts - 1, start - 1, -1):
             above[k] += above[k + 1]
-        after = offsets[c] + above[start + 1 : start + parts + 1]
-        for p in range(offsets[c], offsets[c + 1]):
+        after = above[start + 1 : start + parts + 1].copy()
+        for p in range(base, offsets[c + 1]):
             k = min(int(score[p] * parts), parts - 1)
-            sorted_score[after[k]], sorted_rows[after[k]] = score[p], rows[p]
+            sorted_score[base + after[k]], order[after[k]] = score[p], p
             after[k] += 1
         for k in range(parts):
-            low, high = offsets[c] + above[start + k + 1], offsets[c] + above[start + k]
-            _sort(sorted_score[low:high], sorted_rows[low:high])
+            low, high = above[start + k + 1], above[start + k]
+            _sort(sorted_score[base + low : base + high], order[low:high])
+        for p in range(base, offsets[c + 1]):
+            sorted_rank[p], sorted_row[p] = rank[order[p - base]], row[order[p - base]]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -307,7 +303,7 @@ def _first_behind(s: float, low: np.uint64, high: np.uint64, scores: Floats) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _behind_equals(d: int, s: float, r: int, low: int, true: tuple[Floats, Ints, Ints]) -> int:
+def _behind_equals(d: int, s: float, r: int, low: int, true: Points) -> int:
     """Of the true positives from `low` on the first that stands behind detection d of score s on an image of rank r."""
     scores, ranks, rows = true
     high = len(scores)

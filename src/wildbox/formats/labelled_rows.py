@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, reading_threads
+from wildbox.threads import over_lists
 from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -57,7 +58,14 @@ class LabelledRows:
 
     def image(self, index: Ints) -> Ints:
         """(N,) the image of each row, given that of each run."""
-        return np.repeat(index, self.lengths)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        image = np.empty(offsets[-1], index.dtype)
+
+        def fill(first: int, last: int) -> None:  # in threads, as `_filled`
+            image[offsets[first] : offsets[last]] = np.repeat(index[first:last], self.lengths[first:last])
+
+        over_lists(fill, offsets)
+        return image
 
     def of_classes(self, vocabulary: Vocabulary) -> LabelledRows:
         """Without rows of other classes, given by id or name; their images stay. All rows where no class is known."""
