@@ -237,19 +237,19 @@ def false_rows(
 
     So the true positives of one class at a time are looked up, and stay in the processor's cache.
     """
-    label, score, _, outcome = columns
+    label, score, outcome = columns[0][first:last], columns[1][first:last], columns[3][first:last]
     offsets = np.zeros(classes + 1, np.int64)
-    for d in range(first, last):
+    for d in range(len(label)):
         if outcome[d] == FALSE:
             offsets[label[d] + 1] += 1
     offsets = np.cumsum(offsets)
-    after = offsets.copy()
+    after = offsets.astype(np.uint64)
     rows, scores = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float64)
-    for d in range(first, last):
+    for d in range(len(label)):
         if outcome[d] == FALSE:
             p = after[label[d]]
-            rows[p], scores[p] = d - first, score[d]
-            after[label[d]] = p + 1
+            rows[p], scores[p] = d, score[d]
+            after[label[d]] = p + np.uint64(1)
     return offsets, rows, scores
 
 

@@ -29,6 +29,10 @@ image. NO_AREA: an empty or turned box. BEYOND: more detections of its class in 
 Outcomes = NDArray[np.int8]
 Found = tuple[Ints, Ints, Floats, Floats]
 """Detections: offsets of the images (B + 1,); label (D,), score (D,), boxes (D, 4)."""
+Places = NDArray[np.uint64]
+"""Unsigned, since a compiled loop looks at each signed index whether it counts from the end."""
+FoundInImage = tuple[Places, Floats, Floats]
+"""Those of the image at hand: label, score, boxes."""
 Truth = tuple[Ints, Ints, Floats, Bools]
 """Offsets of the images (B + 1,); label (N,), boxes (N, 4), is_group_of (N,)."""
 Chains = tuple[Ints, Ints, Ints]
@@ -36,7 +40,7 @@ Chains = tuple[Ints, Ints, Ints]
 first of its ordinary and the first of its group-of boxes (C, 2), where these are matched apart, and else the first of
 all and none; of each box the next one of its chain. -1: none. And of each box the first of the detections that reached
 it, likewise."""
-Asking = tuple[Ints, Ints]
+Asking = tuple[Places, Ints]
 """The detections of an image whose class has a box there, and the box that each reached, -1 for none."""
 
 
@@ -119,12 +123,12 @@ def _match_images(
     outcome: Outcomes,
     tied: Bools,
 ) -> None:
-    offsets, label = found[0], found[1]
+    offsets, label, score, boxes = found
     looked_for = np.full(classes, -1, np.int64)
     most, most_found = _longest(truth[0][first : last + 1]), _longest(offsets[first : last + 1])
     start = np.full((classes, 2), -1, np.int64)
     link, winner = np.empty(most, np.int64), np.empty(most, np.int64)
-    asking = (np.empty(most_found, np.int64), np.empty(most_found, np.int64))
+    asking = (np.empty(most_found, np.uint64), np.empty(most_found, np.int64))
     for b in range(first, last):
         begin, end = truth[0][b], truth[0][b + 1]
         winner[: end - begin] = -1
@@ -134,14 +138,27 @@ def _match_images(
             looked_for[c] = b
         for i in range(verified[0][b], verified[0][b + 1]):
             looked_for[verified[1][i]] = b
+        here = slice(offsets[b], offsets[b + 1])
         if verified_only:
-            for d in range(offsets[b], offsets[b + 1]):
-                if looked_for[label[d]] != b and outcome[d] == FALSE:
-                    outcome[d] = UNVERIFIED
-        boxes = (truth[2][begin:end], truth[3][begin:end])
-        tied[b] = _match_image(b, found, boxes, (start, link, winner), asking, iou, absorbing, outcome)
+            _leave_out_unverified(looked_for, b, label[here], outcome[here])
+        tied[b] = _match_image(
+            (label[here].view(np.uint64), score[here], boxes[here]),
+            (truth[2][begin:end], truth[3][begin:end]),
+            (start, link, winner),
+            asking,
+            iou,
+            absorbing,
+            outcome[here],
+        )
         for t in range(begin, end):
             start[truth[1][t]] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _leave_out_unverified(looked_for: Ints, b: int, label: Ints, outcome: Outcomes) -> None:
+    for d in range(len(label)):
+        if looked_for[label[d]] != b and outcome[d] == FALSE:
+            outcome[d] = UNVERIFIED
 
 
 @numba.njit(cache=True, nogil=True)
@@ -155,8 +172,7 @@ def _longest(offsets: Ints) -> int:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _match_image(
-    b: int,
-    found: Found,
+    found: FoundInImage,
     truth: tuple[Floats, Bools],
     chains: Chains,
     asking: Asking,
@@ -164,12 +180,12 @@ def _match_image(
     absorbing: bool,
     outcome: Outcomes,
 ) -> bool:
-    """Let the detections of image b ask for the box of largest IoU, which keeps the first of them; group-of boxes
+    """Let the detections of an image ask for the box of largest IoU, which keeps the first of them; group-of boxes
     absorb what is left. Whether equal scores came out differently."""
-    offsets, label, score, boxes = found
+    label, score, boxes = found
     (start, link, winner), (asked, nearest), is_group_of = chains, asking, truth[1]
     count = 0
-    for d in range(offsets[b], offsets[b + 1]):
+    for d in range(len(label)):
         if absorbing and not ((boxes[d, 0] < boxes[d, 2]) & (boxes[d, 1] < boxes[d, 3])):
             outcome[d] = NO_AREA
         asked[count] = d  # written over by the next one that asks; a branch would be guessed wrong too often
@@ -183,7 +199,7 @@ def _match_image(
         d, t = asked[k], nearest[k]
         if t >= 0 and is_group_of[t]:
             outcome[d] = IGNORED
-        elif t >= 0 and winner[t] == d:
+        elif t >= 0 and winner[t] == np.int64(d):
             outcome[d] = TRUE
         elif start[label[d], 1] >= 0:
             t = _absorb(d, start[label[d], 1], link, boxes, truth[0], iou)
@@ -199,12 +215,12 @@ def _match_image(
 
 
 @numba.njit(cache=True, nogil=True)
-def _any_tied(asked: Ints, boxes: int, found: Found, chains: Chains, outcome: Outcomes) -> bool:
+def _any_tied(asked: Places, boxes: int, found: FoundInImage, chains: Chains, outcome: Outcomes) -> bool:
     """Whether a TRUE or GROUP detection has the score of another one of its class whose outcome differs.
 
     Few have the score of any of them: those that may are told by one bit for each of 64 kinds of scores.
     """
-    (_, label, score, _), (start, link, winner) = found, chains
+    (label, score, _), (start, link, winner) = found, chains
     there = np.uint64(0)
     for other in winner[:boxes]:
         if other >= 0 and outcome[other] < IGNORED:
