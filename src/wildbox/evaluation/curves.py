@@ -256,7 +256,7 @@ def false_rows(
 @numba.njit(cache=True, nogil=True)
 def places(
     c: int, first: int, rows: NDArray[np.int32], given: Floats, images: Ints, true: Lookup
-) -> NDArray[np.int32]:
+) -> NDArray[np.uint32]:
     """Of each of some detections of class c the first of its true positives, counted from 0, that stands behind it.
 
     Without a branch where a part of the scores has no true positive or one: a processor guesses what comes out of
@@ -270,7 +270,7 @@ def places(
     rank, (offsets, scores, ranks, found), (starts, above) = true
     here = slice(offsets[c], offsets[c + 1])
     scores, ranks, found, above = scores[here], ranks[here], found[here], above[starts[c] : starts[c + 1]]
-    place = np.zeros(len(given), np.int32)
+    place = np.zeros(len(given), np.uint32)
     if not len(scores):
         return place
     one, last, parts = np.uint64(1), np.uint64(len(scores) - 1), np.uint64(len(above) - 1)
@@ -322,14 +322,15 @@ def _count_false(
     first: int, last: int, columns: Columns, true: Lookup, before: NDArray[np.int32], late: NDArray[np.int32]
 ) -> None:
     """Count false positives by their place, and those that stand after all true positives of their own score."""
-    offsets, scores = true[1][0], true[1][1]
+    offsets, all_scores = true[1][0], true[1][1]
     class_offsets, rows, given = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
         here = slice(class_offsets[c], class_offsets[c + 1])
         place = places(c, first, rows[here], given[here], columns[2], true)
         start, end = offsets[c], offsets[c + 1]
+        scores, false_scores, counts = all_scores[start:end], given[here], before[start + c : end + c + 1]
         for k in range(len(place)):
-            p, s = start + place[k], given[class_offsets[c] + k]
-            before[p + c] += 1
-            if p > start and scores[p - 1] == s and (p == end or scores[p] < s):
-                late[p - 1] += 1
+            p, s = place[k], false_scores[k]
+            counts[p] += 1
+            if p > 0 and scores[p - 1] == s and (p == len(scores) or scores[p] < s):
+                late[start + p - 1] += 1
