@@ -110,7 +110,7 @@ def _running(
 
 
 BLOCK = 2**20
-"""Detections that are sorted by class at once: 16 bytes of memory for each."""
+"""Detections that are sorted by class at once: 12 bytes of memory for each."""
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
 

@@ -178,16 +178,16 @@ def part_of(
     """
     image = table["ImageID"]
     starts = _starts(image)
-    rows = np.arange(len(table) + 1)
+    bounds = np.append(starts, len(table))
     without_label = table["LabelName"].null_count()
     if without_label:
         labelled = table["LabelName"].is_not_null()
-        rows = np.concatenate([[0], np.cumsum(labelled.to_numpy())])
+        bounds = np.concatenate([[0], np.cumsum(labelled.to_numpy())])[bounds]
         table = table.filter(labelled)
     classes, codes = _codes(table["LabelName"], likely)
     return Part(
         image.gather(starts),
-        np.diff(rows[np.append(starts, len(rows) - 1)]),
+        np.diff(bounds),
         classes,
         codes,
         values(table),
