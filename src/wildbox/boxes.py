@@ -40,7 +40,7 @@ def areas(boxes: Floats) -> Floats:
 
 @numba.njit(cache=True, inline="always")
 def _is_empty(boxes: Floats, row: int) -> bool:
-    return bool(boxes[row, 2] <= boxes[row, 0] or boxes[row, 3] <= boxes[row, 1])
+    return bool((boxes[row, 2] <= boxes[row, 0]) | (boxes[row, 3] <= boxes[row, 1]))
 
 
 @numba.njit(cache=True, nogil=True)

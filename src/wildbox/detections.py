@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from wildbox.annotations import Annotations, Floats, Ints, members
 from wildbox.errors import InputError
+from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 
@@ -63,7 +64,7 @@ class Detections:
     def _check(self) -> None:
         if len(set(self.image_ids)) != len(self.image_ids):
             raise InputError("an image id stands twice among the images")
-        if not len(self):
+        if not len(self) or all(in_chunks(self._are_sound, len(self), rows=len(self))):
             return
         ends = {
             "image": (self.image[0], self.image[-1], len(self.image_ids)),
@@ -72,11 +73,21 @@ class Detections:
         for name, (least, most, limit) in ends.items():
             if least < 0 or most >= limit:
                 raise InputError(f"a detection's {name} is outside 0..{limit - 1}")
-        if not (self.score.min() >= 0 and self.score.max() <= 1):  # NaN: the smallest is NaN
-            bad = self.score[~((self.score >= 0) & (self.score <= 1))][0]
-            raise InputError(f"score {bad} is outside [0, 1]")
-        if np.isnan(self.boxes.min()):
-            raise InputError("a detection box holds NaN")
+        bad = self.score[~((self.score >= 0) & (self.score <= 1))]
+        raise InputError(f"score {bad[0]} is outside [0, 1]" if len(bad) else "a detection box holds NaN")
+
+    def _are_sound(self, first: int, last: int) -> bool:
+        """Whether no row from first to last, of sorted ones, is refused."""
+        image, label, score = (column[first:last] for column in (self.image, self.label, self.score))
+        return bool(
+            image[0] >= 0
+            and image[-1] < len(self.image_ids)
+            and label.min() >= 0
+            and label.max() < len(self.vocabulary)
+            and score.min() >= 0  # NaN: the smallest is NaN
+            and score.max() <= 1
+            and not np.isnan(self.boxes[first:last].min())
+        )
 
     def __len__(self) -> int:
         return len(self.label)
@@ -84,7 +95,11 @@ class Detections:
     @cached_property
     def offsets(self) -> Ints:
         """(B + 1,) the detections of image b are rows offsets[b] to offsets[b + 1]."""
-        return np.searchsorted(self.image, np.arange(len(self.image_ids) + 1)).astype(np.int64)
+
+        def some(first: int, last: int) -> Ints:
+            return np.searchsorted(self.image, np.arange(first, last)).astype(np.int64)
+
+        return np.concatenate(in_chunks(some, len(self.image_ids) + 1, rows=len(self)))
 
     def select(self, images: ArrayLike) -> Detections:
         """The same table for some images, given as B' indices; they are numbered anew in that order."""

@@ -192,6 +192,24 @@ def test_ids_that_are_no_texts_in_parquet(tmp_path: Path) -> None:
     assert read_detections(tmp_path / "found.parquet", vocabulary=PETS).image_ids == ("7",)
 
 
+@pytest.mark.parametrize("row_group", [1, 3, 7, 40])
+def test_parts_of_a_file_of_any_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
+) -> None:
+    monkeypatch.setattr(detection_rows, "ROWS", 8)
+    rng, rows = np.random.default_rng(row_group), 40
+    image, label = np.sort(rng.integers(0, 9, rows)), rng.integers(0, 2, rows)
+    boxes = np.sort(rng.random((rows, 2, 2)), axis=1).reshape(rows, 4)
+    given = Detections(PETS, tuple("abcdefghi"), image, boxes, label, rng.random(rows))
+    write_detections(given, tmp_path / "whole.parquet")
+    pl.read_parquet(tmp_path / "whole.parquet").write_parquet(
+        tmp_path / "d.parquet", row_group_size=row_group
+    )
+    found = read_detections(tmp_path / "d.parquet", vocabulary=PETS, image_ids=given.image_ids)
+    for name in ("image", "label", "score", "boxes"):
+        assert np.array_equal(getattr(found, name), getattr(given, name))
+
+
 def test_a_challenge_submission(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     path.write_text("ImageId,PredictionString\nb,dog 0.5 1 2 3 4 cat 1 0 0  1 0.25 \na,\nc,cat .25 0 0 1 1\n")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba
 import numpy as np
 
-from wildbox.annotations import Floats
-from wildbox.evaluation.curves import Curves, last_of_equals
+from wildbox.annotations import Floats, Ints
+from wildbox.evaluation.curves import Curves
 
 Area = Callable[[Floats, Floats], float]
 """(precision, recall) at the true positives of a class, by falling score -> average precision."""
@@ -30,8 +31,10 @@ def area_under(precision: Floats, recall: Floats) -> float:
     >>> area_under(np.array([1.0, 2 / 3]), np.array([0.25, 0.5]))  # 1/4 at precision 1, 1/4 at 2/3
     0.41666666666666663
     """
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    rise = recall.copy()
+    rise[1:] -= recall[:-1]
+    rise *= np.maximum.accumulate(precision[::-1])[::-1]
+    return float(rise.sum())
 
 
 def eleven_point(precision: Floats, recall: Floats) -> float:
@@ -64,11 +67,20 @@ def best_f1(curves: Curves) -> tuple[Floats, Floats]:
     All detections of at least that score are taken; of equal F1 the highest score. NaN where the class has no
     truth; F1 is 0 and the score NaN where nothing true was found.
     """
-    tp = curves.true_before[last_of_equals(curves.offsets, curves.score)]
-    f1 = 2 * tp / (tp + curves.false_until + np.repeat(curves.truth, np.diff(curves.offsets)))
     best, threshold = np.where(curves.truth > 0, 0.0, np.nan), np.full(len(curves.truth), np.nan)
-    for c in np.flatnonzero(np.diff(curves.offsets)):
-        part = slice(curves.offsets[c], curves.offsets[c + 1])
-        k = int(np.argmax(f1[part]))
-        best[c], threshold[c] = f1[part][k], curves.score[part][k]
+    points = (curves.score, curves.true_before, curves.false_until)
+    _search_best(curves.offsets, points, curves.truth, best, threshold)
     return best, threshold
+
+
+@numba.njit(cache=True, nogil=True)
+def _search_best(
+    offsets: Ints, points: tuple[Floats, Floats, Ints], truth: Floats, best: Floats, threshold: Floats
+) -> None:
+    score, true_before, false_until = points
+    for c in range(len(truth)):
+        for p in range(offsets[c], offsets[c + 1]):
+            if p + 1 == offsets[c + 1] or score[p + 1] != score[p]:  # the last of those of its score
+                f1 = 2 * true_before[p] / (true_before[p] + false_until[p] + truth[c])
+                if f1 > best[c]:
+                    best[c], threshold[c] = f1, score[p]

@@ -21,10 +21,9 @@ from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import (
     BLOCK,
     Columns,
-    Index,
-    Ordered,
+    Lookup,
     false_rows,
-    place,
+    places,
     true_positives,
 )
 from wildbox.evaluation.matches import Matches
@@ -154,13 +153,13 @@ def _events(matches: Matches, rank: Ints) -> Events:
     """Where each true and false positive stands. False ones behind the last true one of their class are left out: they
     change nothing in any sample."""
     true = true_positives(matches)
-    offsets, _, _, rows = true.ordered
+    offsets, _, _, rows = true[1]
     columns = (matches.label, matches.score, matches.offsets, matches.outcome)
     slots = np.full(len(matches), -1, np.int64)
 
     def put(first: int, last: int) -> None:
         for start in range(first, last, BLOCK):
-            _place_false(start, min(start + BLOCK, last), columns, true.rank, true.ordered, true.index, slots)
+            _place_false(start, min(start + BLOCK, last), columns, true, slots)
 
     in_chunks(put, len(matches), rows=len(matches), each=1)
     false = np.flatnonzero(slots >= 0)
@@ -177,17 +176,16 @@ def _events(matches: Matches, rank: Ints) -> Events:
 
 
 @numba.njit(cache=True, nogil=True)
-def _place_false(
-    first: int, last: int, columns: Columns, rank: Ints, ordered: Ordered, index: Index, slots: Ints
-) -> None:
+def _place_false(first: int, last: int, columns: Columns, true: Lookup, slots: Ints) -> None:
     """Give false positives the number of the first true positive behind them; where there is none, nothing."""
-    offsets = ordered[0]
+    offsets = true[1][0]
     class_offsets, rows, scores = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
-        for k in range(class_offsets[c], class_offsets[c + 1]):
-            p = place(rows[k], scores[k], c, columns[2], rank, ordered, index)
-            if p < offsets[c + 1]:
-                slots[rows[k]] = p
+        here = slice(class_offsets[c], class_offsets[c + 1])
+        place = places(c, first, rows[here], scores[here], columns[2], true)
+        for k in range(len(place)):
+            if offsets[c] + place[k] < offsets[c + 1]:
+                slots[first + rows[class_offsets[c] + k]] = offsets[c] + place[k]
 
 
 @numba.njit(cache=True, nogil=True)

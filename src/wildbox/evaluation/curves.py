@@ -9,7 +9,7 @@ Letters: D detections, P true positives (what group-of boxes absorb being one ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.annotations import Floats, Ints
+from wildbox.annotations import Bools, Floats, Ints
 from wildbox.evaluation.matches import Compact, Matches
 from wildbox.evaluation.matching import FALSE, Outcomes
 from wildbox.formats.files import write_csv
@@ -77,111 +77,141 @@ def curves(matches: Matches) -> Curves:
     )
     true = true_positives(matches)
     columns = (matches.label, matches.score, matches.offsets, matches.outcome)
-    offsets, score, _, rows = true.ordered
+    offsets, score, _, rows = true[1]
 
     def count(first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         before, late = np.zeros(len(rows) + classes, np.int32), np.zeros(len(rows), np.int32)
         for start in range(first, last, BLOCK):
-            _count_false(
-                start, min(start + BLOCK, last), columns, true.rank, true.ordered, true.index, before, late
-            )
+            _count_false(start, min(start + BLOCK, last), columns, true, before, late)
         return before, late
 
-    counted = in_chunks(count, len(matches), rows=len(matches), each=1)
-    before, late = (np.sum([part[i] for part in counted], axis=0, dtype=np.int64) for i in (0, 1))
-    label = np.repeat(np.arange(classes), np.diff(offsets))
-    running = np.cumsum(before)
-    first_of = offsets[:-1] + np.arange(classes)  # a class has a slot more than true positives
-    stand_before = running[np.arange(len(rows)) + label] - (running - before)[first_of][label]
-    return Curves(
-        offsets,
-        score,
-        matches.worth[matches.outcome[rows]],
-        stand_before,
-        (stand_before + late)[last_of_equals(offsets, score)],
-        truth,
-    )
+    counted = zip(*in_chunks(count, len(matches), rows=len(matches), each=1), strict=True)
+    false_before, false_until = _running(offsets, score, *(reduce(np.add, parts) for parts in counted))
+    worth = matches.worth[matches.outcome[rows]]
+    return Curves(offsets, score, worth, false_before, false_until, truth)
+
+
+@numba.njit(cache=True, nogil=True)
+def _running(
+    offsets: Ints, score: Floats, before: NDArray[np.int32], late: NDArray[np.int32]
+) -> tuple[Ints, Ints]:
+    """`Curves.false_before` and `false_until`, of what `_count_false` counts."""
+    false_before, false_until = np.empty(len(score), np.int64), np.empty(len(score), np.int64)
+    for c in range(len(offsets) - 1):
+        count = 0
+        for p in range(offsets[c], offsets[c + 1]):
+            count += before[p + c]
+            false_before[p] = count
+        for p in range(offsets[c + 1] - 1, offsets[c] - 1, -1):
+            if p + 1 == offsets[c + 1] or score[p + 1] != score[p]:
+                count = false_before[p] + late[p]
+            false_until[p] = count
+    return false_before, false_until
 
 
 BLOCK = 2**20
-"""Detections that are sorted by class at once: 16 bytes of memory for each."""
+"""Detections that are sorted by class at once: 12 bytes of memory for each."""
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
 
+Points = tuple[Floats, Ints, Ints]
+"""True positives (P,) by class: score, rank of the image, row."""
 Ordered = tuple[Ints, Floats, Ints, Ints]
 """True positives by class: offsets (C + 1,); score, falling within a class, rank of the image and row (P,)."""
 Index = tuple[Ints, NDArray[np.int32]]
 """Where scores stand, so that few are compared. The scores from 0 to 1 of a class with p true positives are divided
 into the first power of two from p on. Offsets (C + 1,) of the classes; of each part how many true positives have a
 score in it or above it, and a 0 at the end of each class."""
+Lookup = tuple[Ints, Ordered, Index]
+"""What finds the place of a detection among the true positives: of each image (B,) its rank, see `Matches.image_rank`;
+the true positives; their index."""
 Columns = tuple[Compact, Floats, Ints, Outcomes]
 """Of all detections (D,) label and score; offsets of the images (B + 1,); outcome (D,)."""
 
 
-@dataclass(frozen=True, eq=False)
-class TruePositives:
-    """The true positives of each class in their order, and what finds the place of another detection among them."""
-
-    rank: Ints
-    """(B,) see `Matches.image_rank`."""
-    ordered: Ordered
-    index: Index
-
-
-def true_positives(matches: Matches) -> TruePositives:
+def true_positives(matches: Matches) -> Lookup:
     """The true positives by class, falling score, and the order of equals that `Matches` states."""
     rank = matches.image_rank()
-    worthy = [matches.outcome == outcome for outcome in np.flatnonzero(matches.worth > 0).tolist()]
-    rows = np.flatnonzero(np.logical_or.reduce(worthy))
-    of_image = rank[matches.image_of(rows)]
-    if np.any(rank[1:] < rank[:-1]):
-        order = np.argsort(of_image, kind="stable")
-        rows, of_image = rows[order], of_image[order]
-    order = np.argsort(matches.label[rows], kind="stable")
-    counts = np.bincount(matches.label[rows], minlength=len(matches.vocabulary))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    score, order, index = _sorted(offsets, matches.score[rows[order]], order)
-    return TruePositives(rank, (offsets, score, of_image[order], rows[order]), index)
+    images = np.argsort(rank)
+    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
+    weighs, classes = matches.worth > 0, len(matches.vocabulary)
+    by_id = np.concatenate([[0], np.cumsum(np.diff(matches.offsets)[images])])
 
+    def count(first: int, last: int) -> tuple[int, Ints]:
+        return first, _count_true(images[first:last], columns, weighs, classes)
 
-def _sorted(offsets: Ints, score: Floats, rows: Ints) -> tuple[Floats, Ints, Index]:
-    """Scores and rows of each class by falling score, equal ones in the order given; and the index of the scores."""
-    parts = 1 << np.frexp(np.maximum(np.diff(offsets) - 1, 0))[1].astype(np.int64)
-    first = np.concatenate([[0], np.cumsum(parts + 1)])
-    above = np.zeros(first[-1], np.int32)
-    sorted_score, sorted_rows = np.empty_like(score), np.empty_like(rows)
+    firsts, counts = zip(*over_lists(count, by_id), strict=True)
+    until = np.cumsum(counts, axis=0)
+    offsets = np.concatenate([[0], np.cumsum(until[-1])])
+    after = dict(zip(firsts, until - counts + offsets[:-1], strict=True))
+    size = int(offsets[-1])
+    true = (np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64))
 
-    def task(begin: int, end: int) -> None:
-        _sort_classes(begin, end, offsets, (score, rows), (first, above), (sorted_score, sorted_rows))
+    def put(first: int, last: int) -> None:
+        _put_true(first, images[first:last], columns, weighs, after[first], true)
 
-    over_lists(task, offsets)
-    return sorted_score, sorted_rows, (first, above)
+    over_lists(put, by_id)
+    ordered, index = _sorted(offsets, true)
+    return rank, (offsets, *ordered), index
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_classes(
-    begin: int,
-    end: int,
-    offsets: Ints,
-    given: tuple[Floats, Ints],
-    index: Index,
-    out: tuple[Floats, Ints],
-) -> None:
-    (score, rows), (first, above), (sorted_score, sorted_rows) = given, index, out
+def _count_true(images: Ints, columns: Columns, weighs: Bools, classes: int) -> Ints:
+    """(C,) detections of each class in some images whose outcome weighs."""
+    label, _, offsets, outcome = columns
+    counts = np.zeros(classes, np.int64)
+    for b in images:
+        for d in range(offsets[b], offsets[b + 1]):
+            counts[label[d]] += weighs[outcome[d]]
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _put_true(rank: int, images: Ints, columns: Columns, weighs: Bools, after: Ints, true: Points) -> None:
+    """Put them where those of their class belong, `after` being the next place of each: score, rank, row."""
+    label, score, offsets, outcome = columns
+    for i in range(len(images)):
+        for d in range(offsets[images[i]], offsets[images[i] + 1]):
+            if weighs[outcome[d]]:
+                p = after[label[d]]
+                true[0][p], true[1][p], true[2][p] = score[d], rank + i, d
+                after[label[d]] = p + 1
+
+
+def _sorted(offsets: Ints, true: Points) -> tuple[Points, Index]:
+    """True positives of each class by falling score, equal ones in the order given; and the index of the scores."""
+    parts = 1 << np.frexp(np.maximum(np.diff(offsets) - 1, 0))[1].astype(np.int64)
+    first = np.concatenate([[0], np.cumsum(parts + 1)])
+    above = np.zeros(first[-1], np.int32)
+    ordered = (np.empty_like(true[0]), np.empty_like(true[1]), np.empty_like(true[2]))
+
+    def task(begin: int, end: int) -> None:
+        _sort_classes(begin, end, offsets, true, (first, above), ordered)
+
+    over_lists(task, offsets)
+    return ordered, (first, above)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_classes(begin: int, end: int, offsets: Ints, true: Points, index: Index, ordered: Points) -> None:
+    (score, rank, row), (first, above), (sorted_score, sorted_rank, sorted_row) = true, index, ordered
     for c in range(begin, end):
-        start, parts = first[c], first[c + 1] - first[c] - 1
-        for p in range(offsets[c], offsets[c + 1]):
+        base, start, parts = offsets[c], first[c], first[c + 1] - first[c] - 1
+        order = np.empty(offsets[c + 1] - base, np.int64)
+        for p in range(base, offsets[c + 1]):
             above[start + min(int(score[p] * parts), parts - 1)] += 1
         for k in range(start + parts - 1, start - 1, -1):
             above[k] += above[k + 1]
-        after = offsets[c] + above[start + 1 : start + parts + 1]
-        for p in range(offsets[c], offsets[c + 1]):
+        after = above[start + 1 : start + parts + 1].copy()
+        for p in range(base, offsets[c + 1]):
             k = min(int(score[p] * parts), parts - 1)
-            sorted_score[after[k]], sorted_rows[after[k]] = score[p], rows[p]
+            sorted_score[base + after[k]], order[after[k]] = score[p], p
             after[k] += 1
         for k in range(parts):
-            low, high = offsets[c] + above[start + k + 1], offsets[c] + above[start + k]
-            _sort(sorted_score[low:high], sorted_rows[low:high])
+            low, high = above[start + k + 1], above[start + k]
+            _sort(sorted_score[base + low : base + high], order[low:high])
+        for p in range(base, offsets[c + 1]):
+            sorted_rank[p], sorted_row[p] = rank[order[p - base]], row[order[p - base]]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -200,46 +230,87 @@ def _sort(score: Floats, rows: Ints) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def false_rows(first: int, last: int, classes: int, columns: Columns) -> tuple[Ints, Ints, Floats]:
-    """The false positives among rows first to last, by class: offsets of the classes, row, score.
+def false_rows(
+    first: int, last: int, classes: int, columns: Columns
+) -> tuple[Ints, NDArray[np.int32], Floats]:
+    """The false positives among rows first to last, by class: offsets of the classes, row - first, score.
 
     So the true positives of one class at a time are looked up, and stay in the processor's cache.
     """
-    label, score, _, outcome = columns
+    label, score, outcome = columns[0][first:last], columns[1][first:last], columns[3][first:last]
     offsets = np.zeros(classes + 1, np.int64)
-    for d in range(first, last):
+    for d in range(len(label)):
         if outcome[d] == FALSE:
             offsets[label[d] + 1] += 1
     offsets = np.cumsum(offsets)
-    after = offsets.copy()
-    rows, scores = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.float64)
-    for d in range(first, last):
+    after = offsets.astype(np.uint64)
+    rows, scores = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float64)
+    for d in range(len(label)):
         if outcome[d] == FALSE:
-            rows[after[label[d]]] = d
-            scores[after[label[d]]] = score[d]
-            after[label[d]] += 1
+            p = after[label[d]]
+            rows[p], scores[p] = d, score[d]
+            after[label[d]] = p + np.uint64(1)
     return offsets, rows, scores
 
 
 @numba.njit(cache=True, nogil=True)
-def place(d: int, s: float, c: int, images: Ints, rank: Ints, ordered: Ordered, index: Index) -> int:
-    """Which of the true positives of class c is the first that stands behind detection d of score s.
+def places(
+    c: int, first: int, rows: NDArray[np.int32], given: Floats, images: Ints, true: Lookup
+) -> NDArray[np.uint32]:
+    """Of each of some detections of class c the first of its true positives, counted from 0, that stands behind it.
+
+    Without a branch where a part of the scores has no true positive or one: a processor guesses what comes out of
+    comparing scores as well as a coin does, and each wrong guess costs more than all else here.
 
     Args:
+        first, rows: the detections are rows first + rows.
+        given: their scores.
         images: offsets of the images (B + 1,).
     """
-    offsets, scores, ranks, rows = ordered
-    first, above = index
-    parts = first[c + 1] - first[c] - 1
-    k = first[c] + min(int(s * parts), parts - 1)
-    low, high = int(offsets[c] + above[k + 1]), int(offsets[c] + above[k])
+    rank, (offsets, scores, ranks, found), (starts, above) = true
+    here = slice(offsets[c], offsets[c + 1])
+    scores, ranks, found, above = scores[here], ranks[here], found[here], above[starts[c] : starts[c + 1]]
+    place = np.zeros(len(given), np.uint32)
+    if not len(scores):
+        return place
+    one, last, parts = np.uint64(1), np.uint64(len(scores) - 1), np.uint64(len(above) - 1)
+    for k in range(len(given)):
+        s = given[k]
+        part = min(np.uint64(s * parts), parts - one)  # unsigned: an index that cannot count from the end
+        low, high = np.uint64(above[part + one]), np.uint64(above[part])
+        if high > low + one:
+            low = _first_behind(s, low, high, scores)
+        else:
+            low += np.uint64(low < high) & np.uint64(scores[min(low, last)] > s)
+        place[k] = low
+        if low <= last and scores[low] == s:
+            d = first + rows[k]
+            r = rank[np.searchsorted(images, d, side="right") - 1]
+            place[k] = _behind_equals(d, s, r, place[k], (scores, ranks, found))
+    return place
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_behind(s: float, low: np.uint64, high: np.uint64, scores: Floats) -> np.uint64:
+    """The first from `low` on, and before `high`, of at most score s."""
+    while low < high:
+        middle = (low + high) // np.uint64(2)
+        if scores[middle] > s:
+            low = middle + np.uint64(1)
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(cache=True, nogil=True)
+def _behind_equals(d: int, s: float, r: int, low: int, true: Points) -> int:
+    """Of the true positives from `low` on the first that stands behind detection d of score s on an image of rank r."""
+    scores, ranks, rows = true
+    high = len(scores)
     while low < high:
         middle = (low + high) // 2
-        earlier = scores[middle] > s
-        if scores[middle] == s:
-            r = rank[np.searchsorted(images, d, side="right") - 1]
-            earlier = ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)
-        if earlier:
+        earlier = ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)
+        if scores[middle] == s and earlier:
             low = middle + 1
         else:
             high = middle
@@ -248,30 +319,18 @@ def place(d: int, s: float, c: int, images: Ints, rank: Ints, ordered: Ordered, 
 
 @numba.njit(cache=True, nogil=True)
 def _count_false(
-    first: int,
-    last: int,
-    columns: Columns,
-    rank: Ints,
-    ordered: Ordered,
-    index: Index,
-    before: NDArray[np.int32],
-    late: NDArray[np.int32],
+    first: int, last: int, columns: Columns, true: Lookup, before: NDArray[np.int32], late: NDArray[np.int32]
 ) -> None:
     """Count false positives by their place, and those that stand after all true positives of their own score."""
-    offsets, scores, _, _ = ordered
-    class_offsets, rows, false_scores = false_rows(first, last, len(offsets) - 1, columns)
+    offsets, all_scores = true[1][0], true[1][1]
+    class_offsets, rows, given = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
-        for k in range(class_offsets[c], class_offsets[c + 1]):
-            s = false_scores[k]
-            p = place(rows[k], s, c, columns[2], rank, ordered, index)
-            before[p + c] += 1
-            if p > offsets[c] and scores[p - 1] == s and (p == offsets[c + 1] or scores[p] < s):
-                late[p - 1] += 1
-
-
-def last_of_equals(offsets: Ints, score: Floats) -> Ints:
-    """(P,) the last true positive of the same class and score."""
-    is_last = np.append(score[1:] != score[:-1], True)[: len(score)]
-    is_last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-    ends = np.flatnonzero(is_last)
-    return np.repeat(ends, np.diff(ends, prepend=-1))
+        here = slice(class_offsets[c], class_offsets[c + 1])
+        place = places(c, first, rows[here], given[here], columns[2], true)
+        start, end = offsets[c], offsets[c + 1]
+        scores, false_scores, counts = all_scores[start:end], given[here], before[start + c : end + c + 1]
+        for k in range(len(place)):
+            p, s = place[k], false_scores[k]
+            counts[p] += 1
+            if p > 0 and scores[p - 1] == s and (p == len(scores) or scores[p] < s):
+                late[start + p - 1] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -85,9 +86,9 @@ class Matches:
     def image_rank(self) -> Ints:
         """(B,) position of each image when ids are sorted as text."""
         ids = self.image_ids
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        rank = np.empty(len(ids), np.int64)
-        rank[order] = np.arange(len(ids))
+        rank = np.arange(len(ids))
+        if any(id_ > following for id_, following in pairwise(ids)):
+            rank[sorted(rank.tolist(), key=ids.__getitem__)] = np.arange(len(ids))
         return rank
 
     def outcomes_by_class(self) -> Ints:

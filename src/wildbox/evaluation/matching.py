@@ -29,13 +29,18 @@ image. NO_AREA: an empty or turned box. BEYOND: more detections of its class in 
 Outcomes = NDArray[np.int8]
 Found = tuple[Ints, Ints, Floats, Floats]
 """Detections: offsets of the images (B + 1,); label (D,), score (D,), boxes (D, 4)."""
+Places = NDArray[np.uint64]
+"""Unsigned, since a compiled loop looks at each signed index whether it counts from the end."""
+FoundInImage = tuple[Places, Floats, Floats]
+"""Those of the image at hand: label, score, boxes."""
 Truth = tuple[Ints, Ints, Floats, Bools]
 """Offsets of the images (B + 1,); label (N,), boxes (N, 4), is_group_of (N,)."""
-Chains = tuple[Ints, Ints, Ints, Ints]
-"""The boxes of a class in the image at hand, counted from its first and in their order. Of each class: the latest image
-that holds a box of it, and the first of these boxes. Of each box: the next one of the chain, -1 for none, and the first
-of the detections that reached it, likewise."""
-Asking = tuple[Ints, Ints]
+Chains = tuple[Ints, Ints, Ints]
+"""The boxes of each class in the image at hand, counted from the image's first and in their order: of each class the
+first of its ordinary and the first of its group-of boxes (C, 2), where these are matched apart, and else the first of
+all and none; of each box the next one of its chain. -1: none. And of each box the first of the detections that reached
+it, likewise."""
+Asking = tuple[Places, Ints]
 """The detections of an image whose class has a box there, and the box that each reached, -1 for none."""
 
 
@@ -118,33 +123,42 @@ def _match_images(
     outcome: Outcomes,
     tied: Bools,
 ) -> None:
-    offsets, label, score, _ = found
+    offsets, label, score, boxes = found
     looked_for = np.full(classes, -1, np.int64)
     most, most_found = _longest(truth[0][first : last + 1]), _longest(offsets[first : last + 1])
-    boxed_in, start = np.full(classes, -1, np.int64), np.empty(classes, np.int64)
+    start = np.full((classes, 2), -1, np.int64)
     link, winner = np.empty(most, np.int64), np.empty(most, np.int64)
-    asking = (np.empty(most_found, np.int64), np.empty(most_found, np.int64))
+    asking = (np.empty(most_found, np.uint64), np.empty(most_found, np.int64))
     for b in range(first, last):
         begin, end = truth[0][b], truth[0][b + 1]
         winner[: end - begin] = -1
         for t in range(end - begin - 1, -1, -1):
-            c = truth[1][begin + t]
-            link[t] = start[c] if boxed_in[c] == b else -1
-            start[c] = t
-            boxed_in[c] = looked_for[c] = b
+            c, apart = truth[1][begin + t], int(absorbing and truth[3][begin + t])
+            link[t], start[c, apart] = start[c, apart], t
+            looked_for[c] = b
         for i in range(verified[0][b], verified[0][b + 1]):
             looked_for[verified[1][i]] = b
-        for d in range(offsets[b], offsets[b + 1]):
-            if verified_only and looked_for[label[d]] != b and outcome[d] == FALSE:
-                outcome[d] = UNVERIFIED
-        boxes = (truth[2][begin:end], truth[3][begin:end])
-        count = _match_image(
-            b, found, boxes, (boxed_in, start, link, winner), asking, iou, absorbing, outcome
+        here = slice(offsets[b], offsets[b + 1])
+        if verified_only:
+            _leave_out_unverified(looked_for, b, label[here], outcome[here])
+        tied[b] = _match_image(
+            (label[here].view(np.uint64), score[here], boxes[here]),
+            (truth[2][begin:end], truth[3][begin:end]),
+            (start, link, winner),
+            asking,
+            iou,
+            absorbing,
+            outcome[here],
         )
-        for d in asking[0][:count]:
-            if outcome[d] < IGNORED and _is_tied(d, start[label[d]], link, winner, score, outcome):
-                tied[b] = True
-                break
+        for t in range(begin, end):
+            start[truth[1][t]] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _leave_out_unverified(looked_for: Ints, b: int, label: Ints, outcome: Outcomes) -> None:
+    for d in range(len(label)):
+        if looked_for[label[d]] != b and outcome[d] == FALSE:
+            outcome[d] = UNVERIFIED
 
 
 @numba.njit(cache=True, nogil=True)
@@ -158,39 +172,37 @@ def _longest(offsets: Ints) -> int:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _match_image(
-    b: int,
-    found: Found,
+    found: FoundInImage,
     truth: tuple[Floats, Bools],
     chains: Chains,
     asking: Asking,
     iou: float,
     absorbing: bool,
     outcome: Outcomes,
-) -> int:
-    """Let the detections of image b ask for the box of largest IoU, which keeps the first of them; group-of boxes
-    absorb what is left. How many detections asked."""
-    offsets, label, score, boxes = found
-    boxed_in, start, link, winner = chains
-    asked, nearest = asking
+) -> bool:
+    """Let the detections of an image ask for the box of largest IoU, which keeps the first of them; group-of boxes
+    absorb what is left. Whether equal scores came out differently."""
+    label, score, boxes = found
+    (start, link, winner), (asked, nearest), is_group_of = chains, asking, truth[1]
     count = 0
-    for d in range(offsets[b], offsets[b + 1]):
-        if absorbing and not (boxes[d, 0] < boxes[d, 2] and boxes[d, 1] < boxes[d, 3]):
+    for d in range(len(label)):
+        if absorbing and not ((boxes[d, 0] < boxes[d, 2]) & (boxes[d, 1] < boxes[d, 3])):
             outcome[d] = NO_AREA
-        elif outcome[d] == FALSE and boxed_in[label[d]] == b:
-            t = _find(d, start[label[d]], link, boxes, truth, iou, absorbing)
-            asked[count], nearest[count] = d, t
-            count += 1
-            if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
-                winner[t] = d
-    is_group_of = truth[1]
+        asked[count] = d  # written over by the next one that asks; a branch would be guessed wrong too often
+        count += (outcome[d] == FALSE) & (max(start[label[d], 0], start[label[d], 1]) >= 0)
+    for k in range(count):
+        d = asked[k]
+        t = nearest[k] = _find(d, start[label[d], 0], link, boxes, truth[0], iou)
+        if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
+            winner[t] = d
     for k in range(count):
         d, t = asked[k], nearest[k]
         if t >= 0 and is_group_of[t]:
             outcome[d] = IGNORED
-        elif t >= 0 and winner[t] == d:
+        elif t >= 0 and winner[t] == np.int64(d):
             outcome[d] = TRUE
-        elif absorbing:
-            t = _absorb(d, start[label[d]], link, boxes, truth, iou)
+        elif start[label[d], 1] >= 0:
+            t = _absorb(d, start[label[d], 1], link, boxes, truth[0], iou)
             if t >= 0:
                 outcome[d] = IGNORED
                 if winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
@@ -199,7 +211,36 @@ def _match_image(
         for t in range(len(is_group_of)):
             if is_group_of[t] and winner[t] >= 0 and score[winner[t]] > 0:
                 outcome[winner[t]] = GROUP
-    return count
+    return _any_tied(asked[:count], len(is_group_of), found, chains, outcome)
+
+
+@numba.njit(cache=True, nogil=True)
+def _any_tied(asked: Places, boxes: int, found: FoundInImage, chains: Chains, outcome: Outcomes) -> bool:
+    """Whether a TRUE or GROUP detection has the score of another one of its class whose outcome differs.
+
+    Few have the score of any of them: those that may are told by one bit for each of 64 kinds of scores.
+    """
+    (label, score, _), (start, link, winner) = found, chains
+    there = np.uint64(0)
+    for other in winner[:boxes]:
+        if other >= 0 and outcome[other] < IGNORED:
+            there |= _kind(score[other])
+    for d in asked:
+        others = (outcome[d] == FALSE) | (outcome[d] == GROUP)  # a TRUE one is among those that these look at
+        if others & (there & _kind(score[d]) != 0):
+            for i in range(2):
+                t = start[label[d], i]
+                while t >= 0:
+                    other = winner[t]
+                    if other >= 0 and score[other] == score[d] and outcome[d] != outcome[other] < IGNORED:
+                        return True
+                    t = link[t]
+    return False
+
+
+@numba.njit(cache=True, inline="always")
+def _kind(score: float) -> np.uint64:
+    return np.uint64(1) << (np.uint64(score * 2**20) & np.uint64(63))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -213,52 +254,31 @@ def _stands_before(a: int, b: int, score: Floats, boxes: Floats) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True)
-def _is_tied(d: int, t: int, link: Ints, winner: Ints, score: Floats, outcome: Outcomes) -> bool:
-    """Whether a TRUE or GROUP detection of the class has d's score, and d another outcome."""
-    while t >= 0:
-        other = winner[t]
-        if other >= 0 and score[other] == score[d] and outcome[d] != outcome[other] < IGNORED:
-            return True
-        t = link[t]
-    return False
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _find(
-    d: int,
-    t: int,
-    link: Ints,
-    found: Floats,
-    truth: tuple[Floats, Bools],
-    iou: float,
-    ordinary_only: bool,
-) -> int:
+def _find(d: int, t: int, link: Ints, found: Floats, boxes: Floats, iou: float) -> int:
     """Of the chain from t on, the first box of largest IoU with detection d; -1 where that is below `iou`."""
-    (boxes, is_group_of), best, largest = truth, -1, -1.0
+    best, largest = -1, -1.0
     ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
     area = (ax2 - ax1) * (ay2 - ay1)
     while t >= 0:
-        if not (ordinary_only and is_group_of[t]):
-            x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
-            shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
-            overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
-            if overlap > largest:
-                best, largest = t, overlap
+        x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
+        shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
+        overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
+        if overlap > largest:
+            best, largest = t, overlap
         t = link[t]
     return best if largest >= iou else -1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _absorb(d: int, t: int, link: Ints, found: Floats, truth: tuple[Floats, Bools], iou: float) -> int:
-    """Of the chain from t on, the first group-of box with the largest share of detection d; -1 below `iou`."""
-    (boxes, is_group_of), best, largest = truth, -1, -1.0
+def _absorb(d: int, t: int, link: Ints, found: Floats, boxes: Floats, iou: float) -> int:
+    """Of the chain from t on, the first box with the largest share of detection d; -1 below `iou`."""
+    best, largest = -1, -1.0
     ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
     area = (ax2 - ax1) * (ay2 - ay1)
     while t >= 0:
-        if is_group_of[t]:
-            shared = intersection(ax1, ay1, ax2, ay2, boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3])
-            if shared / area > largest:
-                best, largest = t, shared / area
+        shared = intersection(ax1, ay1, ax2, ay2, boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3])
+        if shared / area > largest:
+            best, largest = t, shared / area
         t = link[t]
     return best if largest >= iou else -1

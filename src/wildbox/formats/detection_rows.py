@@ -147,10 +147,9 @@ def _whole(
     """
     score, boxes = np.empty(len(table)), np.empty((len(table), 4))
 
-    def part(start: int) -> Part:
-        rows = table.slice(start, ROWS)
+    def part(start: int, end: int) -> Part:
+        rows, here = table[start:end], slice(start, end)
         columns = tuple(rows[name].to_numpy() for name in NUMBERS)  # a null becomes NaN
-        here = slice(start, start + ROWS)
         right = _fill(columns, _limits(relative=relative), score[here], boxes[here])
         if not right or any(rows[name].null_count() for name in IDS):
             checks = [NAMED, *_checks(relative=relative)]
@@ -161,9 +160,17 @@ def _whole(
         return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
 
     ids = table.select(*IDS)
+    starts = _starts_of_parts(table)
     with ThreadPoolExecutor(reading_threads()) as pool:
-        parts = list(pool.map(part, range(0, max(len(table), 1), ROWS)))
+        parts = list(pool.map(part, starts, [*starts[1:], len(table)]))
     return replace(join_parts(parts, path, found), values=(score, boxes))
+
+
+def _starts_of_parts(table: pl.DataFrame) -> list[int]:
+    """Where to begin parts of some `ROWS` or less: where a piece of memory does, since what lies in two is copied."""
+    ends = np.cumsum([0, *table["Score"].chunk_lengths()])
+    cuts = np.searchsorted(ends, np.arange(0, len(table), ROWS // 4))
+    return sorted({0, *ends[cuts].tolist(), *range(0, len(table), ROWS)})
 
 
 @numba.njit(cache=True, nogil=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, reading_threads
+from wildbox.threads import over_lists
 from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -57,7 +58,14 @@ class LabelledRows:
 
     def image(self, index: Ints) -> Ints:
         """(N,) the image of each row, given that of each run."""
-        return np.repeat(index, self.lengths)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        image = np.empty(offsets[-1], index.dtype)
+
+        def fill(first: int, last: int) -> None:  # in threads, as `_filled`
+            image[offsets[first] : offsets[last]] = np.repeat(index[first:last], self.lengths[first:last])
+
+        over_lists(fill, offsets)
+        return image
 
     def of_classes(self, vocabulary: Vocabulary) -> LabelledRows:
         """Without rows of other classes, given by id or name; their images stay. All rows where no class is known."""
@@ -170,16 +178,16 @@ def part_of(
     """
     image = table["ImageID"]
     starts = _starts(image)
-    rows = np.arange(len(table) + 1)
+    bounds = np.append(starts, len(table))
     without_label = table["LabelName"].null_count()
     if without_label:
         labelled = table["LabelName"].is_not_null()
-        rows = np.concatenate([[0], np.cumsum(labelled.to_numpy())])
+        bounds = np.concatenate([[0], np.cumsum(labelled.to_numpy())])[bounds]
         table = table.filter(labelled)
     classes, codes = _codes(table["LabelName"], likely)
     return Part(
         image.gather(starts),
-        np.diff(rows[np.append(starts, len(rows) - 1)]),
+        np.diff(bounds),
         classes,
         codes,
         values(table),
@@ -257,25 +265,32 @@ def number_images(
         more: another is no error, but added to `image_ids`.
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
-    if image_ids is not None:
-        images = pl.Series(image_ids, dtype=TEXT)
+    if image_ids is None:
+        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
+        ids, index = UniqueIds(images.to_list()), _places(runs, images)
+    else:
+        ids, images = UniqueIds(image_ids), pl.Series(image_ids, dtype=TEXT)
         if images.n_unique() != len(images):
             raise InputError("an image id stands twice in image_ids")
-        if more:
+        index = _places(runs, images)
+        if more and np.any(index < 0):
             images = pl.concat([images, runs]).unique(maintain_order=True)
-    else:
-        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
-    index: Ints = np.arange(len(runs))
-    if images is not runs:
-        index = integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
+            ids, index = UniqueIds(images.to_list()), _places(runs, images)
     ends = np.cumsum([len(file.runs) for file in files])
     found = []
     for file, some in zip(files, np.split(index, ends[:-1]), strict=True):
         if len(some) and some.min() < 0:
             id_ = file.runs[int(np.argmax(some < 0))]
-            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(images):,} images")
+            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(ids):,} images")
         found.append(file.image(some))
-    return UniqueIds(images.to_list()), found
+    return ids, found
+
+
+def _places(runs: pl.Series, images: pl.Series) -> Ints:
+    """(R,) which of some different images each is; -1: none."""
+    if runs is images:
+        return np.arange(len(runs))
+    return integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:

@@ -188,8 +188,9 @@ def read_open_images(
     >>> read_open_images(file).boxes.tolist()
     [[0.0, 0.0, 1.0, 0.5]]
     """
-    files = [_read_boxes(boxes)]
-    vocabulary = _vocabulary(classes, files[0])
+    known = read_classes(classes) if isinstance(classes, str | Path) else classes
+    files = [_read_boxes(boxes, known)]
+    vocabulary = Vocabulary(files[0].classes) if known is None else known
     if image_labels is not None:
         files.append(_read_image_labels(image_labels, vocabulary))
     images, image = number_images(files, image_ids)
@@ -210,9 +211,10 @@ def read_open_images(
     )
 
 
-def _read_boxes(path: str | Path) -> LabelledRows:
+def _read_boxes(path: str | Path, classes: Vocabulary | None) -> LabelledRows:
     columns = {**dict.fromkeys(CORNERS, NUMBER), "IsGroupOf": NUMBER}
-    rows = read_labelled_rows(path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS)
+    likely = None if classes is None else pl.Enum(classes.ids)
+    rows = read_labelled_rows(path, columns, _boxes, optional=["IsGroupOf"], checks=BOX_CHECKS, likely=likely)
     if not len(rows.runs):
         raise InputError("no rows below the header", path=path)
     bare = "{n} rows hold nothing but an ImageID; they are taken as images without boxes"
@@ -247,14 +249,6 @@ def _read_image_labels(path: str | Path, vocabulary: Vocabulary) -> LabelledRows
     counts = {guessed: rows.left_out, other: len(rows) - len(kept), "no rows below the header": int(empty)}
     tell(counts, path=path, stacklevel=4)
     return kept
-
-
-def _vocabulary(classes: str | Path | Vocabulary | None, boxes: LabelledRows) -> Vocabulary:
-    if isinstance(classes, Vocabulary):
-        return classes
-    if classes is not None:
-        return read_classes(classes)
-    return Vocabulary(boxes.classes)
 
 
 def write_open_images(
