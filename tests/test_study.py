@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_logs_are_the_evaluation_of_the_detections(out: Path) -> None:
 def test_numbers_of_the_page_are_those_of_the_files(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "tiny &lt;world&gt;" in page
-    assert "http" not in page.replace("http-equiv", "")
+    written = re.sub(r"base64,[\w+/=]+", "", page)  # in the bytes of a picture anything may stand
+    assert "http" not in written.replace("http-equiv", "")
     with (out / "summary.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["run"] for row in rows} >= {"softmax", "concurrent", "sigmoid", "non-balance"}

@@ -88,17 +88,11 @@ def evaluate(
             return evaluate_coco(detections, truth)
         if isinstance(truth, CocoTruth):
             return evaluate_lvis(detections, truth)
-        raise ConfigError(
-            "protocol lvis needs more than a table holds: read the truth with `read_coco_truth`"
-        )
+        raise ConfigError("protocol lvis needs more than a table: read the truth with `read_coco_truth`")
     if isinstance(truth, CocoTruth):
         raise ConfigError(f"protocol {protocol} takes a table of annotations, as `read_coco` gives it")
-    rules = protocol_named(
-        protocol,
-        group_of_weight=group_of_weight,
-        verified_only=verified_only,
-        iou=0.5 if iou is None else iou,
-    )
+    least = 0.5 if iou is None else iou
+    rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only, iou=least)
     if hierarchy is not None:
         truth = expand(truth, hierarchy)
     return rules.result(rules.match(detections, truth), has_image_labels=len(truth.image_labels) > 0)
