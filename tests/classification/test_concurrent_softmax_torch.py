@@ -239,7 +239,7 @@ def test_scores_export(scale: float) -> None:
     rows = torch.export.Dim("P")
     program = torch.export.export(
         Scored(), (Z,), dynamic_shapes=({0: rows},), strict=False
-    )  # torch's default since 2.8
+    )  # torch's default by now
     assert not [node for node in program.graph.nodes if "wildbox" in str(node.target)]
     logits = problem(1, proposals=5, columns=9, scale=scale).logits
     torch.testing.assert_close(program.module()(logits), RULE.scores(logits), rtol=1e-5, atol=1e-30)
