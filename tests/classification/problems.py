@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+
+from wildbox.classification import concurrent_softmax_autograd as autograd
+from wildbox.classification import concurrent_softmax_operator as operator
 
 SMALLEST = 1e-30
 """What float32 cannot tell from 0 with five digits left."""
@@ -52,6 +56,12 @@ def problem(
     if sparse:
         rates = rates * (torch.rand(rates.shape, generator=generator) < 0.05)
     return Problem(logits.to(dtype), targets, rates)
+
+
+def by_kernels(patch: pytest.MonkeyPatch) -> None:
+    """Let CPU tensors take the way of a GPU's, where Triton interprets; float64 has none."""
+    patch.setattr(operator, "_kernel_takes", lambda device, dtype, columns: dtype != torch.float64)
+    patch.setattr(autograd, "MANY", 0)
 
 
 def lists(case: Problem) -> tuple[Any, Any, Any]:

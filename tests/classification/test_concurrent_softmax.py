@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from classification.problems import EXTREME_RATES, EXTREMES, SMALLEST, Problem, lists, problem, problems
+from classification.problems import (
+    EXTREME_RATES,
+    EXTREMES,
+    SMALLEST,
+    Problem,
+    by_kernels,
+    lists,
+    problem,
+    problems,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import concurrent_softmax as oracle
@@ -37,19 +46,13 @@ def by_formula(
     return losses, scale * slopes
 
 
-def by_kernel(
-    z: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    run = by_formula if z.dtype == torch.float64 else kernel.losses_and_slopes
-    return run(z, labels, rates, negatives, scale)
-
-
 @pytest.fixture(scope="module", autouse=True, params=["kernel"] if INTERPRETED else ["loops", "formula"])
 def path(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.param != "loops":
-            way = by_kernel if request.param == "kernel" else by_formula
-            patch.setattr(cpu, "losses_and_slopes", way)
+        if request.param == "formula":
+            patch.setattr(cpu, "losses_and_slopes", by_formula)
+        if request.param == "kernel":
+            by_kernels(patch)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from classification.problems import problem
+from classification.problems import by_kernels, problem
 from torch import Tensor
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
@@ -26,6 +27,13 @@ BAD_RATES = [
     (torch.tensor([[0, torch.nan], [0, 0]]), r"rates\[0, 1\] is nan"),
     (torch.tensor([[0, 0], [0, 0.5]]), r"rates\[1, 1\] is 0.5, expected 0 on the diagonal"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the tests of loss and scores: on the CPU's way, and interpreted on that of a GPU."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        by_kernels(monkeypatch)
 
 
 @pytest.mark.parametrize(("rates", "message"), BAD_RATES)

@@ -23,7 +23,11 @@ from wildbox.errors import InputError
 triton = pytest.importorskip("triton")
 TESTS = [
     Path(__file__).with_name(name)
-    for name in ("test_concurrent_softmax.py", "test_concurrent_softmax_scores.py")
+    for name in (
+        "test_concurrent_softmax.py",
+        "test_concurrent_softmax_input.py",
+        "test_concurrent_softmax_scores.py",
+    )
 ]
 
 

@@ -11,16 +11,23 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from classification.problems import EXTREME_RATES, EXTREMES, SMALLEST, Problem, lists, problem, problems
+from classification.problems import (
+    EXTREME_RATES,
+    EXTREMES,
+    SMALLEST,
+    Problem,
+    by_kernels,
+    lists,
+    problem,
+    problems,
+)
 from hypothesis import given, settings
 from oracles import concurrent_softmax as oracle
 from torch import Tensor
 
 from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
-from wildbox.classification import concurrent_softmax_score_kernel as kernel
 from wildbox.classification import concurrent_softmax_scores
-from wildbox.classification.rates import SparseRates, rate_levels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -34,15 +41,7 @@ def as_exported(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
         return formula.exportable_scores(z, rates, removed=int((rates == 1).sum(dim=1).max()))
 
 
-def by_kernel(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:
-    if z.dtype == torch.float64:
-        return formula.scores(z, rates)
-    found, finite = kernel.scores(z, rates, rate_levels(SparseRates(*sparse)))
-    assert finite.all()
-    return found
-
-
-WAYS = {"formula": by_formula, "exported": as_exported, "kernel": by_kernel}
+WAYS = {"formula": by_formula, "exported": as_exported}
 
 
 @pytest.fixture(
@@ -50,8 +49,10 @@ WAYS = {"formula": by_formula, "exported": as_exported, "kernel": by_kernel}
 )
 def path(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.param != "loops":
+        if request.param in WAYS:
             patch.setattr(cpu, "scores", WAYS[request.param])
+        if request.param == "kernel":
+            by_kernels(patch)
         yield
 
 

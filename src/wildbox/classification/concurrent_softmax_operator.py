@@ -97,8 +97,9 @@ def scores(
 
         if offsets is None or others is None or values is None:
             offsets, others, values = arranged(rates.float(), rates.device)
-        if others.numel() <= MOST_LEVELS * logits.shape[1]:
-            found, finite = kernel.scores(logits, rates.float(), RateLevels(offsets, others, values))
+        levels = RateLevels(offsets, others, values)
+        if len(values) <= MOST_LEVELS * int(levels.shape[3]):
+            found, finite = kernel.scores(logits, rates.float(), levels)
             if check and not bool(finite.all()):
                 check_finite(logits)
             return found
