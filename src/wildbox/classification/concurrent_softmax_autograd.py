@@ -15,7 +15,7 @@ from torch import Tensor
 import wildbox.classification.concurrent_softmax_formula as formula
 import wildbox.classification.concurrent_softmax_operator as operator
 from wildbox.classification.rates import RateLevels, SparseRates
-from wildbox.classification.rule import as_computed
+from wildbox.classification.rule import computed
 
 MANY = 1 << 20
 """Slopes that it pays to multiply in place on a GPU: none where the factor is 1, which the processor cannot see."""
@@ -55,7 +55,7 @@ def scores(
     plain = _is_plain(logits)
     if plain and not (logits.requires_grad and torch.is_grad_enabled()):
         return operator.scores(logits, rates, offsets, others, values, check)
-    z = as_computed(logits)
+    z = computed(logits)
     if (
         not plain
         and removed is not None

@@ -17,7 +17,7 @@ from torch import Tensor
 import wildbox.classification.concurrent_softmax_cpu as cpu
 import wildbox.classification.concurrent_softmax_formula as formula
 from wildbox.classification.rates import RateLevels, SparseRates, rate_levels, sparse_rates
-from wildbox.classification.rule import as_computed, as_multi_hot, check_finite, check_rows
+from wildbox.classification.rule import as_multi_hot, check_finite, check_rows, computed
 
 MOST_COLUMNS = 1 << 14
 """A row must fit into the registers of one program of the GPU's kernel."""
@@ -51,8 +51,9 @@ def losses_and_slopes(
         if check and not math.isfinite(found.sum()):
             check_rows(logits, labels)
         return found, slopes
-    z, rates = as_computed(logits), rates.to(as_computed(logits).dtype)
-    if z.device.type == "cpu":
+    z = computed(logits)
+    rates = rates.to(z.dtype)
+    if z.is_cpu:
         return cpu.losses_and_slopes(z, labels, rates, negatives, scale)
     if check:
         check_rows(z, labels)
@@ -65,7 +66,7 @@ traced_loss = torch.library.custom_op("wildbox::concurrent_softmax_loss", losses
 
 @traced_loss.register_fake
 def _(logits: Tensor, labels: Any, rates: Any, negatives: Any, scale: Any, check: Any) -> Any:
-    found = logits.new_empty(len(logits), dtype=as_computed(logits).dtype)
+    found = logits.new_empty(len(logits), dtype=computed(logits).dtype)
     return found, _like(logits, dtype=_slope_dtype(logits))
 
 
@@ -74,13 +75,13 @@ def curvature(
     logits: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, direction: Tensor
 ) -> Tensor:
     """(P, K) the second derivative of the sum of losses, times a direction (P, K)."""
-    z = as_computed(logits)
+    z = computed(logits)
     return formula.curvature(z, as_multi_hot(z, labels), rates.to(z.dtype), negatives, direction.to(z.dtype))
 
 
 @curvature.register_fake
 def _(logits: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, direction: Tensor) -> Any:
-    return _like(logits, dtype=as_computed(logits).dtype)
+    return _like(logits, dtype=computed(logits).dtype)
 
 
 def scores(
@@ -103,7 +104,7 @@ def scores(
             if check and not bool(finite.all()):
                 check_finite(logits)
             return found
-    z = as_computed(logits)
+    z = computed(logits)
     if rates.dtype != z.dtype:
         rates, values = rates.to(z.dtype), None if values is None else values.to(z.dtype)
     if z.is_cpu:
@@ -156,4 +157,4 @@ def _has_triton() -> bool:
 def _slope_dtype(logits: Tensor) -> torch.dtype:
     """Of the gradient as it is kept."""
     as_it_is = has_kernel(logits) and logits.dtype == torch.bfloat16
-    return logits.dtype if as_it_is else as_computed(logits).dtype
+    return logits.dtype if as_it_is else computed(logits).dtype

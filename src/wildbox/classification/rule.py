@@ -51,6 +51,11 @@ class Rule(Protocol):
 def as_computed(logits: Tensor) -> Tensor:
     """Logits (P, K) in the dtype that rules compute in: float64 stays, every other one becomes float32."""
     check_logits(logits)
+    return computed(logits)
+
+
+def computed(logits: Tensor) -> Tensor:
+    """`as_computed`, of logits that were looked at already."""
     return logits if logits.dtype in COMPUTED else logits.float()
 
 
