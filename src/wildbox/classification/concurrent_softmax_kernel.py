@@ -51,29 +51,31 @@ def losses_and_slopes(
     logits, labels, rates = logits.contiguous(), labels.contiguous(), rates.contiguous()
     absent = labels if negatives is None else negatives.contiguous()
     block = triton.next_power_of_2(columns)
-    _loss_kernel[(rows,)](
-        logits,
-        labels.view(torch.uint8) if labels.ndim == 2 else labels,
-        rates,
-        absent.view(torch.uint8) if absent.dtype == torch.bool else absent,
-        losses,
-        slopes,
-        scale,
-        COLUMNS=columns,
-        BLOCK=block,
-        MULTI_HOT=labels.ndim == 2,
-        SOME_ABSENT=negatives is not None,
-        num_warps=min(max(block // (1024 if labels.ndim == 2 else 512), 1), 16),
-    )
+    with torch.cuda.device_of(logits):  # Triton launches on the device that is current
+        _loss_kernel[(rows,)](
+            logits,
+            labels.view(torch.uint8) if labels.ndim == 2 else labels,
+            rates,
+            absent.view(torch.uint8) if absent.dtype == torch.bool else absent,
+            losses,
+            slopes,
+            scale,
+            COLUMNS=columns,
+            BLOCK=block,
+            MULTI_HOT=labels.ndim == 2,
+            SOME_ABSENT=negatives is not None,
+            num_warps=min(max(block // (1024 if labels.ndim == 2 else 512), 1), 16),
+        )
     return losses, slopes
 
 
 def scale_rows(slopes: Tensor, factors: Tensor) -> Tensor:
     """Multiply slopes (P, K), in place, by factors () or (P,); by the one factor 1, they are not even read."""
     rows, columns = slopes.shape
-    _scale_kernel[(min(rows, 2048),)](
-        slopes, factors.contiguous(), rows, columns, PER_ROW=factors.ndim == 1, BLOCK=1024
-    )
+    with torch.cuda.device_of(slopes):
+        _scale_kernel[(min(rows, 2048),)](
+            slopes, factors.contiguous(), rows, columns, PER_ROW=factors.ndim == 1, BLOCK=1024
+        )
     return slopes
 
 

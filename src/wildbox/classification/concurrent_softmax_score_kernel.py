@@ -37,20 +37,21 @@ def scores(logits: Tensor, rates: Tensor, levels: RateLevels) -> tuple[Tensor, T
     finite = torch.empty(rows, dtype=torch.bool, device=logits.device)
     if rows:
         count, deep, heavy, block = levels.shape.tolist()
-        _score_kernel[(rows,)](
-            logits.contiguous(),
-            rates.contiguous(),
-            levels.others,
-            levels.values,
-            found,
-            finite.view(torch.uint8),
-            count,
-            deep,
-            COLUMNS=columns,
-            BLOCK=block,
-            HEAVY=heavy,
-            num_warps=min(max(block // 512, 2), 16),  # of one warp, Triton would gather by shuffling
-        )
+        with torch.cuda.device_of(logits):
+            _score_kernel[(rows,)](
+                logits.contiguous(),
+                rates.contiguous(),
+                levels.others,
+                levels.values,
+                found,
+                finite.view(torch.uint8),
+                count,
+                deep,
+                COLUMNS=columns,
+                BLOCK=block,
+                HEAVY=heavy,
+                num_warps=min(max(block // 512, 2), 16),  # of one warp, Triton would gather by shuffling
+            )
     return found, finite
 
 
