@@ -60,7 +60,8 @@ def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Float
 
 def check_balance(balance: float) -> None:
     """`ConfigError` where lambda is no number of at least 0."""
-    if not (isinstance(balance, Real) and 0 <= balance < np.inf):
+    # float first: a schedule asks for each draw, and to ask an abstract class takes as long as all the rest of it
+    if not (isinstance(balance, (float, Real)) and 0 <= balance < np.inf):
         raise ConfigError(f"balance (lambda) is {balance!r}, expected a number of at least 0")
 
 
