@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from wildbox.classification import concurrent_softmax_autograd as autograd
 from wildbox.classification import concurrent_softmax_operator as operator
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SMALLEST = 1e-30
 """What float32 cannot tell from 0 with five digits left."""
 EXTREMES = [

@@ -6,7 +6,6 @@ kernel, which `test_concurrent_softmax_kernel.py` has interpreted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from classification.problems import (
     EXTREME_RATES,
     EXTREMES,
+    INTERPRETED,
     SMALLEST,
     Problem,
     by_kernels,
@@ -35,7 +35,6 @@ from wildbox.classification import concurrent_softmax_kernel as kernel
 from wildbox.classification import concurrent_softmax_loss
 from wildbox.classification.rule import as_multi_hot
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 EXAMPLES = 15 if INTERPRETED else 150
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from classification.problems import by_kernels, problem
+from classification.problems import INTERPRETED, by_kernels, problem
 from torch import Tensor
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
@@ -32,7 +31,7 @@ BAD_RATES = [
 @pytest.fixture(autouse=True)
 def path(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the tests of loss and scores: on the CPU's way, and interpreted on that of a GPU."""
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if INTERPRETED:
         by_kernels(monkeypatch)
 
 

@@ -5,7 +5,6 @@ That of the GPU's kernel `test_concurrent_softmax_kernel.py` has interpreted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from classification.problems import (
     EXTREME_RATES,
     EXTREMES,
+    INTERPRETED,
     SMALLEST,
     Problem,
     by_kernels,
@@ -28,8 +28,6 @@ from torch import Tensor
 from wildbox.classification import concurrent_softmax_cpu as cpu
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_scores
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def by_formula(z: Tensor, rates: Tensor, *sparse: Tensor) -> Tensor:

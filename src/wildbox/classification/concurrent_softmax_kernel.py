@@ -96,7 +96,7 @@ def _log1p(x):
 
 
 @compiled
-def _of_class(logits, rates, i, k, COLUMNS: tl.constexpr):
+def of_class(logits, rates, i, k, COLUMNS: tl.constexpr):
     """The logit of class i, and how far each class competes with it."""
     own = tl.load(logits + i).to(tl.float32)
     return own, 1.0 - tl.load(rates + i * COLUMNS + k, mask=k < COLUMNS, other=1.0)
@@ -150,7 +150,7 @@ def _loss_kernel(
         label = tl.load(labels + p)
         wrong = (label < 0) | (label >= COLUMNS)
         i = tl.where(wrong, 0, label.to(tl.int32))
-        own, weights = _of_class(logits, rates, i, k, COLUMNS)
+        own, weights = of_class(logits, rates, i, k, COLUMNS)
         competes = inside & (k != i)
     if SOME_ABSENT:
         competes = competes & (tl.load(absent + p * COLUMNS + k, mask=inside, other=0) != 0)
@@ -162,7 +162,7 @@ def _loss_kernel(
         loss = tl.where(wrong, float("nan"), 0.0)
         slope = tl.zeros([BLOCK], dtype=tl.float32)
         while i < BLOCK:
-            own, weights = _of_class(logits, rates, i, k, COLUMNS)
+            own, weights = of_class(logits, rates, i, k, COLUMNS)
             more, steep = _of_label(i, own, competitors, shift, exponentials, weights, scale, k)
             loss += more
             slope += steep

@@ -17,7 +17,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-from wildbox.classification.concurrent_softmax_kernel import compiled, shifted
+from wildbox.classification.concurrent_softmax_kernel import compiled, of_class, shifted
 from wildbox.classification.rates import RateLevels
 
 with contextlib.suppress(ImportError):
@@ -97,10 +97,10 @@ def _score_kernel(
     doubtful = (left < 0.0625 * total) | ((left < total) & (left - exponentials < 1e-5 * left))
     i = tl.min(tl.where(inside & doubtful, k, BLOCK), axis=0)
     while i < BLOCK:  # in units of the largest exponential of those that compete with i
-        weights = 1.0 - tl.load(rates + i * COLUMNS + k, mask=inside, other=1.0)
-        shift, own = shifted(tl.where((weights > 0.0) & (k != i), z, float("-inf")))
-        rest = tl.sum(weights * own, axis=0)
-        ratio = tl.log(tl.where(rest == 0.0, 1.0, rest)) + (shift - tl.load(logits + i).to(tl.float32))
+        own, weights = of_class(logits, rates, i, k, COLUMNS)
+        shift, others_of_i = shifted(tl.where((weights > 0.0) & (k != i), z, float("-inf")))
+        rest = tl.sum(weights * others_of_i, axis=0)
+        ratio = tl.log(tl.where(rest == 0.0, 1.0, rest)) + (shift - own)
         score = tl.where(k == i, tl.where(rest == 0.0, 1.0, 1.0 / (1.0 + tl.exp(ratio))), score)
         i = tl.min(tl.where(inside & doubtful & (k > i), k, BLOCK), axis=0)
     tl.store(scores + p * COLUMNS + k, score, mask=inside)
