@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pytest
 
 import wildbox.threads as threads_module
-from wildbox.threads import in_chunks, over_lists
+from wildbox.threads import at_once, in_chunks, over_lists, thread_count
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -42,3 +43,26 @@ def test_work_is_shared_out_where_there_is_much_of_it(threads: int) -> None:
 
     assert sum(in_chunks(task, 5 * threads, rows=100, each=1)) == 5 * threads
     assert in_chunks(lambda first, last: last - first, 8, rows=2) == [8]  # not worth a thread
+
+
+def test_tasks_at_once(threads: int) -> None:
+    """In order, in as many threads as there may be, which start none of their own; a single task runs in this one."""
+    met = threading.Barrier(threads, timeout=60)
+
+    def task(number: int) -> tuple[int, int]:
+        met.wait()
+        return number, thread_count(100)
+
+    inner = threads if threads == 1 else 1
+    assert at_once([partial(task, i) for i in range(2 * threads)]) == [(i, inner) for i in range(2 * threads)]
+    assert at_once([threading.current_thread]) == [threading.current_thread()]
+    assert at_once([]) == []
+    assert thread_count(100) == threads
+
+
+def test_the_first_of_several_errors(threads: int) -> None:
+    def fail(number: int) -> None:
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match=r"^0$"):
+        at_once([partial(fail, i) for i in range(5)])

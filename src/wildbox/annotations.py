@@ -189,46 +189,60 @@ class Annotations:
 
         Their arrays of boxes are views: nothing is copied.
         """
-        offsets, labels = self.offsets, self.image_labels
         goals = np.linspace(0, len(self), count + 1)[1:-1]
-        edges = np.unique([0, *np.searchsorted(offsets, goals), len(self.image_ids)]).tolist()
+        edges = np.unique([0, *np.searchsorted(self.offsets, goals), len(self.image_ids)]).tolist()
         edges = edges if len(self.image_ids) else [0, 0]
-        order = np.argsort(labels.image, kind="stable")
-        cuts = np.searchsorted(labels.image[order], edges)
-        for k, (first, last) in enumerate(pairwise(edges)):
-            rows, verified = slice(offsets[first], offsets[last]), order[cuts[k] : cuts[k + 1]]
-            yield self._of_valid(
-                image_ids=self.image_ids[first:last],
-                image=self.image[rows] - first,
-                boxes=self.boxes[rows],
-                label=self.label[rows],
-                is_group_of=self.is_group_of[rows],
-                sizes=self.sizes[first:last],
-                file_names=self.file_names[first:last],
-                image_labels=replace(labels.rows(verified), image=labels.image[verified] - first),
-            )
+        for first, last in pairwise(edges):
+            yield self._between(first, last)
+
+    def _between(self, first: int, last: int) -> Annotations:
+        """The images from `first` to `last`; arrays of boxes are views."""
+        order, ends = self._image_labels_by_image
+        rows, verified = slice(*self.offsets[[first, last]]), order[slice(*ends[[first, last]])]
+        labels = self.image_labels.rows(verified)
+        return self._of_valid(
+            image_ids=self.image_ids[first:last],
+            image=self.image[rows] - first,
+            **{name: getattr(self, name)[rows] for name in BOX_COLUMNS[1:]},
+            sizes=self.sizes[first:last],
+            file_names=self.file_names[first:last],
+            image_labels=replace(labels, image=labels.image - first),
+        )
 
     def select(self, images: ArrayLike) -> Annotations:
-        """The same table for some images, given as B' indices; they are numbered anew in that order."""
+        """The same table for some images, given as B' indices; they are numbered anew in that order.
+
+        Raises:
+            InputError: an index that stands twice.
+        """
         keep = np.asarray(images, np.int64)
-        renumber = np.full(len(self.image_ids), -1, np.int64)
-        renumber[keep] = np.arange(len(keep))
-        row = renumber[self.image] >= 0
-        verified = renumber[self.image_labels.image] >= 0
-        names = self.file_names
-        return replace(
-            self,
+        if len(np.unique(keep)) != len(keep):
+            raise InputError("an image stands twice among those to select")
+        if len(keep) and keep[0] >= 0 and (np.diff(keep) == 1).all():
+            return self._between(keep[0], keep[-1] + 1)
+        order, ends = self._image_labels_by_image
+        (rows, image), (verified, labelled) = (_of_lists(keep, offsets) for offsets in (self.offsets, ends))
+        return self._of_valid(
             image_ids=tuple(self.image_ids[i] for i in keep),
-            image=renumber[self.image[row]],
-            boxes=self.boxes[row],
-            label=self.label[row],
-            is_group_of=self.is_group_of[row],
+            image=image,
+            **{name: getattr(self, name)[rows] for name in BOX_COLUMNS[1:]},
             sizes=self.sizes[keep],
-            file_names=tuple(names[i] for i in keep) if names else (),
-            image_labels=replace(
-                self.image_labels.rows(verified), image=renumber[self.image_labels.image[verified]]
-            ),
+            file_names=tuple(self.file_names[i] for i in keep) if self.file_names else (),
+            image_labels=replace(self.image_labels.rows(order[verified]), image=labelled),
         )
+
+    @cached_property
+    def _image_labels_by_image(self) -> tuple[Ints, Ints]:
+        """(V,) rows of the image labels, and (B + 1,) where among them those of each image begin."""
+        image = self.image_labels.image
+        order = np.argsort(image, kind="stable")
+        return order, np.searchsorted(image[order], np.arange(len(self.image_ids) + 1))
+
+
+def _of_lists(keep: Ints, offsets: Ints) -> tuple[Ints, Ints]:
+    """Rows of some lists, one list after the other, and the place of each row's list in `keep`."""
+    first, last = offsets[:-1][keep], offsets[1:][keep]
+    return members(first, last - first), np.repeat(np.arange(len(keep)), last - first)
 
 
 def concatenate(tables: Sequence[Annotations]) -> Annotations:

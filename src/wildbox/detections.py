@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints, members
+from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, members
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -52,6 +52,7 @@ class Detections:
             "label": np.asarray(self.label, np.int64),
             "score": np.asarray(self.score, np.float64),
         }
+        unique = isinstance(self.image_ids, UniqueIds)
         object.__setattr__(self, "image_ids", tuple(self.image_ids))
         for name, column in columns.items():
             if len(column) != len(image):
@@ -59,10 +60,10 @@ class Detections:
             column = np.ascontiguousarray(column if order is None else column[order])[:]  # a view of its own
             column.setflags(write=False)
             object.__setattr__(self, name, column)
-        self._check()
+        self._check(unique=unique)
 
-    def _check(self) -> None:
-        if len(set(self.image_ids)) != len(self.image_ids):
+    def _check(self, *, unique: bool) -> None:
+        if not unique and len(set(self.image_ids)) != len(self.image_ids):
             raise InputError("an image id stands twice among the images")
         if not len(self) or all(in_chunks(self._are_sound, len(self), rows=len(self))):
             return

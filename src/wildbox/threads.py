@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import local
 from typing import TypeVar
 
 import numba
@@ -20,6 +21,23 @@ EACH = 8
 """Chunks for each thread, since some take longer than others."""
 
 Result = TypeVar("Result")
+_here = local()
+"""Of a thread that `at_once` started: `is_one_of_many`."""
+
+
+def at_once(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Results of some tasks, in order; of several that fail, the first one's error.
+
+    Several run in threads, which start none of their own: those would only wait for each other. A single one runs here.
+
+    >>> at_once([lambda: 1, lambda: 2])
+    [1, 2]
+    """
+    threads = min(_most_threads(), len(tasks))
+    if threads < 2:
+        return [task() for task in tasks]
+    with ThreadPoolExecutor(threads, initializer=lambda: setattr(_here, "is_one_of_many", True)) as pool:
+        return list(pool.map(lambda task: task(), tasks))
 
 
 def in_chunks(task: Callable[[int, int], Result], size: int, *, rows: int, each: int = EACH) -> list[Result]:
@@ -56,9 +74,13 @@ def over_lists(task: Callable[[int, int], Result], offsets: NDArray[np.int64]) -
 
 def thread_count(rows: int) -> int:
     """Threads for so many rows of work."""
+    return max(1, min(_most_threads(), rows // WORTH_A_THREAD))
+
+
+def _most_threads() -> int:
     # numba.get_num_threads() would start numba's own threads, and set torch's number to theirs
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    return max(1, min(most, rows // WORTH_A_THREAD))
+    return 1 if getattr(_here, "is_one_of_many", False) else most
 
 
 def load_compiled() -> None:

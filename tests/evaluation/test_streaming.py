@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
-from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_parts
+from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_pieces
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 NAMES = ["open-images-challenge", "open-images-v2", "voc"]
@@ -71,10 +72,13 @@ def test_batches_give_what_all_at_once_gives(
     assert_same(whole, other.compute())
     other.merge(one)  # as where a sampler fills up the last batch with images that others have
     assert_same(whole, other.compute())
-    parts = [batch(*pair, part)[0] for part in (order[cut:], order[:cut])]
-    assert_same(whole, evaluate_parts(parts, pair[1], protocol=protocol_named(name), hierarchy=tree))
-    few = evaluate(parts[0], pair[1], protocol=name, hierarchy=tree)  # images without detections count, too
-    assert_same(few, evaluate_parts(parts[:1], pair[1], protocol=protocol_named(name), hierarchy=tree))
+    pieces = [partial(batch, *pair, part) for part in (order[cut:], order[:cut])]
+    first, second = ([lambda piece=piece: piece()[0]] for piece in pieces)
+    rules = protocol_named(name)
+    for groups in ([first, second], [first + second]):  # one after the other, or at once
+        assert_same(whole, evaluate_pieces(groups, pair[1], protocol=rules, hierarchy=tree))
+    few = evaluate(first[0](), pair[1], protocol=name, hierarchy=tree)  # images without detections count, too
+    assert_same(few, evaluate_pieces([first], pair[1], protocol=rules, hierarchy=tree))
 
 
 def test_images_that_come_twice_are_told(many: int) -> None:
@@ -92,8 +96,8 @@ def test_images_that_come_twice_are_told(many: int) -> None:
     evaluator.reset()
     with pytest.raises(InputError, match="no images"):
         evaluator.compute()
-    with pytest.raises(InputError, match="image 'c' stands in two parts"):
-        evaluate_parts([pair[0], pair[0]], pair[1], protocol=protocol_named("voc"))
+    with pytest.raises(InputError, match="image 'c' stands in two pieces"):
+        evaluate_pieces([[lambda: pair[0]] * 2], pair[1], protocol=protocol_named("voc"))
 
 
 def test_image_labels_of_any_part_are_image_labels() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import InputError, InputWarning
-from wildbox.formats import csv_rows, detection_rows
+from wildbox.formats import csv_rows, detection_table
 from wildbox.formats.storage import (
     read_coco_results,
     read_detections,
@@ -172,7 +172,7 @@ def test_more_or_fewer_fields_than_the_header(tmp_path: Path) -> None:
 
 def test_a_class_that_only_later_rows_name_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_rows, "CHUNK", 64)
-    monkeypatch.setattr(detection_rows, "ROWS", 4)
+    monkeypatch.setattr(detection_table, "ROWS", 4)
     path = found_file(tmp_path, "a,cat,1,0,1,0,1\n" * 9 + "b,dog,1,0,1,0,1\nb,cow,1,0,1,0,1\n")
     with pytest.raises(InputError, match=r"csv:12: LabelName is 'cow', expected one of 2 classes"):
         read_detections(path, vocabulary=PETS)
@@ -190,24 +190,6 @@ def test_ids_that_are_no_texts_in_parquet(tmp_path: Path) -> None:
     names = pl.Series(["cat"], dtype=pl.Categorical)
     pl.DataFrame({"ImageID": [7], "LabelName": names, **columns}).write_parquet(tmp_path / "found.parquet")
     assert read_detections(tmp_path / "found.parquet", vocabulary=PETS).image_ids == ("7",)
-
-
-@pytest.mark.parametrize("row_group", [1, 3, 7, 40])
-def test_parts_of_a_file_of_any_row_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
-) -> None:
-    monkeypatch.setattr(detection_rows, "ROWS", 8)
-    rng, rows = np.random.default_rng(row_group), 40
-    image, label = np.sort(rng.integers(0, 9, rows)), rng.integers(0, 2, rows)
-    boxes = np.sort(rng.random((rows, 2, 2)), axis=1).reshape(rows, 4)
-    given = Detections(PETS, tuple("abcdefghi"), image, boxes, label, rng.random(rows))
-    write_detections(given, tmp_path / "whole.parquet")
-    pl.read_parquet(tmp_path / "whole.parquet").write_parquet(
-        tmp_path / "d.parquet", row_group_size=row_group
-    )
-    found = read_detections(tmp_path / "d.parquet", vocabulary=PETS, image_ids=given.image_ids)
-    for name in ("image", "label", "score", "boxes"):
-        assert np.array_equal(getattr(found, name), getattr(given, name))
 
 
 def test_a_challenge_submission(tmp_path: Path) -> None:

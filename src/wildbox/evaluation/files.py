@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from wildbox.annotations import Annotations, Floats, expand
-from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError
 from wildbox.evaluation.average_precision import best_f1
 from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis
@@ -16,9 +15,10 @@ from wildbox.evaluation.curves import curves
 from wildbox.evaluation.error_kinds import ErrorKinds, error_kinds
 from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
-from wildbox.evaluation.streaming import evaluate_parts
+from wildbox.evaluation.streaming import evaluate_pieces
+from wildbox.formats.detection_parts import read_detection_parts
 from wildbox.formats.detection_rows import is_json
-from wildbox.formats.storage import detection_files, read_coco_results, read_detection_parts, read_detections
+from wildbox.formats.storage import detection_files, read_coco_results, read_detections
 from wildbox.vocabulary import Hierarchy
 
 
@@ -44,21 +44,14 @@ def evaluate_files(
     """
     if expand_found and hierarchy is None:
         raise ConfigError("detections are to be expanded, but there is no hierarchy")
-    read = partial(
-        read_detections if len(detection_files(path)) == 1 else read_detection_parts,
+    groups = read_detection_parts(
+        path,
         vocabulary=truth.vocabulary,
         image_ids=truth.image_ids,
         more_images=protocol.absorbing,
         relative=bool((truth.sizes == 1).all()),
     )
-    upward = hierarchy if expand_found else None
-    found = read(path)
-    if isinstance(found, Detections):
-        found = found if upward is None else expand_detections(found, upward)
-        truth = truth if hierarchy is None else expand(truth, hierarchy)
-        return protocol.result(protocol.match(found, truth), has_image_labels=len(truth.image_labels) > 0)
-    parts = found if upward is None else (expand_detections(part, upward) for part in found)
-    return evaluate_parts(parts, truth, protocol=protocol, hierarchy=hierarchy)
+    return evaluate_pieces(groups, truth, protocol=protocol, hierarchy=hierarchy, expand_found=expand_found)
 
 
 def errors_in_files(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -87,7 +86,7 @@ class Matches:
         """(B,) position of each image when ids are sorted as text."""
         ids = self.image_ids
         rank = np.arange(len(ids))
-        if any(id_ > following for id_, following in pairwise(ids)):
+        if sorted(ids) != list(ids):
             rank[sorted(rank.tolist(), key=ids.__getitem__)] = np.arange(len(ids))
         return rank
 
@@ -192,10 +191,7 @@ def merge(parts: list[Matches]) -> Matches:
     counts, found, true = [], 0, 0
     while parts:
         part = parts.pop(0)
-        number = np.full(len(part.image_ids), -1, np.int32)
-        for b, id_ in enumerate(part.image_ids):
-            if id_ not in seen:
-                number[b] = seen[id_] = len(seen)
+        number = _numbered(part.image_ids, seen)
         is_new, of_images = number >= 0, np.diff(part.offsets)
         counts.append(of_images[is_new])
         found = _fill(whole, FOUND, part, np.repeat(is_new, of_images), found)
@@ -206,6 +202,19 @@ def merge(parts: list[Matches]) -> Matches:
     columns |= {name: whole[name][:true] for name in TRUTH}
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     return replace(head, image_ids=tuple(seen), offsets=offsets, **columns)
+
+
+def _numbered(ids: Sequence[str], seen: dict[str, int]) -> NDArray[np.int32]:
+    """A number for each image that was not seen yet, in order, and -1 for the others; they are seen now."""
+    first = len(seen)
+    if seen.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
+        seen.update(zip(ids, range(first, first + len(ids)), strict=True))
+        return np.arange(first, len(seen), dtype=np.int32)
+    number = np.full(len(ids), -1, np.int32)
+    for b, id_ in enumerate(ids):
+        if id_ not in seen:
+            number[b] = seen[id_] = len(seen)
+    return number
 
 
 def _fill(

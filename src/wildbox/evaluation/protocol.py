@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,9 +72,32 @@ class Protocol:
             InputWarning: for Open Images, detections on images that the truth does not know: as in the reference,
                 nothing is there, and nothing verified.
         """
-        if self.absorbing:
-            truth = self._with_unknown_images(detections, truth)
+        unknown = self.unknown_images(detections, truth)
+        if unknown:
+            self.tell_unknown(unknown, len(detections))
+            truth = with_images(truth, unknown)
         return detections.aligned(truth), truth
+
+    def unknown_images(self, detections: Detections, truth: Annotations) -> dict[str, int]:
+        """Images that the truth does not know, with their detections; none where these are an error."""
+        if not self.absorbing or detections.image_ids == truth.image_ids:
+            return {}
+        known, counts = set(truth.image_ids), np.diff(detections.offsets).tolist()
+        found = zip(detections.image_ids, counts, strict=True)
+        return {id_: count for id_, count in found if count and id_ not in known}
+
+    def tell_unknown(self, unknown: Mapping[str, int], found: int) -> None:
+        """Warn of the images that `unknown_images` gives.
+
+        Args:
+            found: detections, all together.
+        """
+        fate = "they are ignored" if self.verified_only else "they are false positives"
+        message = (
+            f"{sum(unknown.values()):,} of {found:,} detections are on {len(unknown):,} images that the "
+            f"truth does not know ({_some(list(unknown))}); {fate}"
+        )
+        warnings.warn(message, InputWarning, stacklevel=5)
 
     def outcomes(self, detections: Detections, truth: Annotations) -> tuple[Outcomes, Bools]:
         """`match` by this protocol, of tables on the same images."""
@@ -123,24 +146,6 @@ class Protocol:
             matches=matches,
         )
 
-    def _with_unknown_images(self, detections: Detections, truth: Annotations) -> Annotations:
-        if detections.image_ids == truth.image_ids:
-            return truth
-        known = set(truth.image_ids)
-        counts = np.diff(detections.offsets)
-        unknown = [i for i, id_ in enumerate(detections.image_ids) if counts[i] and id_ not in known]
-        if not unknown:
-            return truth
-        ids = tuple(detections.image_ids[i] for i in unknown)
-        fate = "they are ignored" if self.verified_only else "they are false positives"
-        message = (
-            f"{int(counts[unknown].sum()):,} of {len(detections):,} detections are on {len(ids):,} images that the "
-            f"truth does not know ({_some(ids)}); {fate}"
-        )
-        warnings.warn(message, InputWarning, stacklevel=5)
-        sizes = np.vstack([truth.sizes, np.ones((len(ids), 2))])
-        return replace(truth, image_ids=truth.image_ids + ids, sizes=sizes, file_names=())
-
     def _tell(self, counts: np.ndarray[tuple[int], np.dtype[np.int64]], *, has_image_labels: bool) -> None:
         found = int(counts.sum())
         if counts[NO_AREA]:
@@ -152,6 +157,13 @@ class Protocol:
                 "a class that has no box in their image"
             )
             warnings.warn(message, InputWarning, stacklevel=4)
+
+
+def with_images(truth: Annotations, ids: Iterable[str]) -> Annotations:
+    """The truth with further images, in which nothing is."""
+    image_ids = (*truth.image_ids, *ids)
+    sizes = np.vstack([truth.sizes, np.ones((len(image_ids) - len(truth.sizes), 2))])
+    return replace(truth, image_ids=image_ids, sizes=sizes, file_names=())
 
 
 def _some(ids: Sequence[str]) -> str:

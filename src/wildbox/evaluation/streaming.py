@@ -6,19 +6,22 @@ Letters: D detections.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 
 import numpy as np
 
 from wildbox.annotations import Annotations, expand
-from wildbox.detections import Detections
+from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation.matches import Matches, merge
-from wildbox.evaluation.protocol import Protocol
+from wildbox.evaluation.protocol import Protocol, with_images
 from wildbox.evaluation.result import EvaluationResult
-from wildbox.vocabulary import Hierarchy
+from wildbox.formats.detection_parts import Piece
+from wildbox.threads import at_once
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 MANY = 2**22
 """Detections whose matches are put together: in large pieces memory does not fall into parts that nothing else fits."""
@@ -60,9 +63,13 @@ class StreamingEvaluator:
         """
         if self.hierarchy is not None:
             truth = expand(truth, self.hierarchy)
-        self.parts.append(self.protocol.match(detections, truth))
         self.image_labels += len(truth.image_labels)
-        self.images += len(self.parts[-1].image_ids)
+        self.add(self.protocol.match(detections, truth))
+
+    def add(self, matches: Matches) -> None:
+        """Add images that are matched already."""
+        self.parts.append(matches)
+        self.images += len(matches.image_ids)
         few = list(takewhile(lambda part: len(part) < MANY, reversed(self.parts)))[::-1]
         if sum(map(len, few)) >= MANY:
             self.parts[-len(few) :] = [merge(few)]
@@ -101,28 +108,62 @@ class StreamingEvaluator:
         self.parts, self.image_labels, self.images = [], 0, 0
 
 
-def evaluate_parts(
-    parts: Iterable[Detections], truth: Annotations, *, protocol: Protocol, hierarchy: Hierarchy | None = None
+def evaluate_pieces(
+    groups: Iterable[Sequence[Piece]],
+    truth: Annotations,
+    *,
+    protocol: Protocol,
+    hierarchy: Hierarchy | None = None,
+    expand_found: bool = False,
 ) -> EvaluationResult:
-    """As `evaluate`, where detections come in parts, each with all those of its images.
+    """As `evaluate`, where detections come in pieces, each with all those of its images.
 
-    Memory: the part at hand and 11 bytes for each detection so far.
+    One group of pieces comes after the other; those of a group are made and matched in threads. Memory: the pieces at
+    hand and 11 bytes for each detection so far.
 
+    Args:
+        expand_found: detections, too, are expanded by the hierarchy.
     Raises:
-        InputError: an image that stands in two parts.
+        InputError: an image that stands in two pieces; as `Protocol.match`.
+    Warns:
+        InputWarning: as `evaluate`, once for all pieces.
     """
-    evaluator = StreamingEvaluator(protocol, hierarchy)
+    truth = truth if hierarchy is None else expand(truth, hierarchy)
+    upward = hierarchy if expand_found else None
+    evaluator = StreamingEvaluator(protocol, image_labels=len(truth.image_labels))
     position = {id_: i for i, id_ in enumerate(truth.image_ids)}
     seen: set[str] = set()
-    for part in parts:
-        twice = next((id_ for id_ in part.image_ids if id_ in seen), None)
-        if twice is not None:
-            raise InputError(f"image {twice!r} stands in two parts of the detections")
-        seen.update(part.image_ids)
-        evaluator.update(part, truth.select([position[id_] for id_ in part.image_ids if id_ in position]))
-    rest = truth.select([i for id_, i in position.items() if id_ not in seen])
-    nothing = Detections(
-        truth.vocabulary, (), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0)
-    )
-    evaluator.update(nothing, rest)
+    unknown: dict[str, int] = {}
+
+    def matched(piece: Piece) -> tuple[tuple[str, ...], Matches]:
+        found = piece() if upward is None else expand_detections(piece(), upward)
+        here = truth.select(_positions(found.image_ids, truth.image_ids, position))
+        strange = protocol.unknown_images(found, here)
+        unknown.update(strange)
+        return found.image_ids, protocol.match(found, with_images(here, strange) if strange else here)
+
+    for pieces in groups:
+        for ids, matches in at_once([partial(matched, piece) for piece in pieces]):
+            if not seen.isdisjoint(ids):
+                twice = next(id_ for id_ in ids if id_ in seen)
+                raise InputError(f"image {twice!r} stands in two pieces of the detections")
+            seen.update(ids)
+            evaluator.add(matches)
+    if unknown:
+        protocol.tell_unknown(unknown, sum(map(len, evaluator.parts)))
+    rest = truth.select(sorted(position[id_] for id_ in position.keys() - seen))
+    evaluator.add(protocol.match(_no_detections(truth.vocabulary), rest))
     return evaluator.compute()
+
+
+def _positions(ids: Sequence[str], all_ids: Sequence[str], position: dict[str, int]) -> Sequence[int]:
+    """Of those ids that have one; quickly where they stand one after the other, as most detections are written."""
+    first = position.get(ids[0], 0) if ids else 0
+    if all_ids[first : first + len(ids)] == ids:
+        return range(first, first + len(ids))
+    return [position[id_] for id_ in ids if id_ in position]
+
+
+def _no_detections(vocabulary: Vocabulary) -> Detections:
+    none = np.zeros(0, np.int64)
+    return Detections(vocabulary, (), none, np.zeros((0, 4)), none, np.zeros(0))

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numba
 import numpy as np
 import polars as pl
 
-from wildbox.boxes import Floats, first_empty
+from wildbox.boxes import first_empty
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import (
     NUMBER,
@@ -28,13 +26,11 @@ from wildbox.formats.csv_rows import (
     each_chunk,
     find_line,
     first_line,
-    reading_threads,
 )
+from wildbox.formats.detection_table import IDS, NUMBERS, DetectionTable, checks
 from wildbox.formats.files import open_file, read_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
-    LABELLED,
-    NAMED,
     Arrays,
     LabelledRows,
     Part,
@@ -44,17 +40,11 @@ from wildbox.formats.labelled_rows import (
     read_labelled_rows,
 )
 
-NUMBERS = dict.fromkeys(("Score", *CORNERS), NUMBER)
-IDS = {"ImageID": TEXT, "LabelName": TEXT}
 SUBMISSION = dict.fromkeys(("ImageId", "PredictionString"), TEXT)
 FIELDS = ("class", "score", "xmin", "ymin", "xmax", "ymax")
 """What a challenge submission repeats for each detection."""
 ENTRY = ("image_id", "category_id", "x", "y", "width", "height", "score")
 """Columns of COCO results."""
-FAR = 2.0
-"""A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
-ROWS = 2**19
-"""Rows that a thread works on at once."""
 
 
 def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None = None) -> LabelledRows:
@@ -64,21 +54,45 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
         classes: the classes that there should be, so that reading is faster where there are no others.
         relative: whether coordinates have to be relative to the image.
     """
-    likely = pl.Enum(classes) if classes else None
-    if path.suffix == ".parquet":
-        table = _collected(path, IDS | NUMBERS)
-        return _whole(table, path, ("row {}: ", 1), relative=bool(relative), likely=likely)
-    if is_json(path):
-        return result_rows(read_results(path), path, relative=relative)
-    checks = _checks(relative=bool(relative))
+    if path.suffix == ".parquet" or is_json(path):
+        return _table(path, classes=classes, relative=relative).whole()
+    refused = checks(relative=bool(relative))
     if _is_submission(path):
-        return _read_submission(path, checks)
-    return read_labelled_rows(path, NUMBERS, _values, checks=checks, likely=likely)
+        return _read_submission(path, refused)
+    likely = pl.Enum(classes) if classes else None
+    return read_labelled_rows(path, NUMBERS, _values, checks=refused, likely=likely)
+
+
+def row_pieces(
+    path: Path, *, classes: Sequence[str] = (), relative: bool | None = None
+) -> list[Callable[[], LabelledRows]]:
+    """What makes the rows that `read_rows` reads, in pieces, all rows of an image in one.
+
+    The file is read, but a CSV file only when its single piece is made.
+    """
+    if path.suffix == ".parquet" or is_json(path):
+        return _table(path, classes=classes, relative=relative).pieces()
+    return [partial(read_rows, path, classes=classes, relative=relative)]
+
+
+def _table(path: Path, *, classes: Sequence[str], relative: bool | None) -> DetectionTable:
+    if is_json(path):
+        return results_table(read_results(path), path, relative=relative)
+    table = _collected(path, IDS | NUMBERS, classes=classes)
+    return DetectionTable(_coded(table), path, ("row {}: ", 1), bool(relative))
+
+
+def _coded(table: pl.DataFrame) -> pl.DataFrame:
+    """With an Enum of what occurs as LabelName, unless it is one."""
+    labels = table["LabelName"]
+    if isinstance(labels.dtype, pl.Enum):
+        return table
+    return table.with_columns(labels.cast(pl.Enum(labels.unique().drop_nulls().sort())))
 
 
 def place_of_empty(rows: LabelledRows) -> str:
     """Where in its file the first box without area stands, of rows that have one."""
-    path, row = Path(rows.path), first_empty(rows.values[1])
+    path, row = Path(rows.path), rows.first_row + first_empty(rows.values[1])
     if path.suffix == ".parquet":
         return f"row {row + 1}"
     if is_json(path):
@@ -107,26 +121,6 @@ def ids_in(path: Path, column: str) -> list[str]:
     return pl.concat(found).unique().drop_nulls().to_list()
 
 
-def _checks(*, relative: bool) -> list[Check]:
-    low, high = _limits(relative=relative)
-    near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
-
-    def outside(name: str, low: float, high: float) -> pl.Expr:
-        return ~pl.col(name).is_between(low, high).fill_null(False)  # NaN is above all, too
-
-    expected = near if relative else "a finite number"
-    return [
-        LABELLED,
-        Check(outside("Score", 0, 1), ("Score",), "a score in [0, 1]"),
-        *(Check(outside(name, low, high), (name,), expected) for name in CORNERS),
-    ]
-
-
-def _limits(*, relative: bool) -> tuple[float, float]:
-    """Of a coordinate."""
-    return (1 - FAR, FAR) if relative else (-sys.float_info.max, sys.float_info.max)
-
-
 def _values(table: pl.DataFrame) -> Arrays:
     return table["Score"].to_numpy(), corners(table)
 
@@ -137,66 +131,8 @@ def _is_submission(path: Path) -> bool:
     return [name.strip('"') for name in line.strip().split(",")[:2]] == list(SUBMISSION)
 
 
-def _whole(
-    table: pl.DataFrame, path: Path, place: tuple[str, int], *, relative: bool, likely: pl.Enum | None = None
-) -> LabelledRows:
-    """Rows of a table that holds a whole file; their values are put where they stay at once.
-
-    Args:
-        place: what an error says of a row, whose number stands for {}; and the number of the first row.
-    """
-    score, boxes = np.empty(len(table)), np.empty((len(table), 4))
-
-    def part(start: int, end: int) -> Part:
-        rows, here = table[start:end], slice(start, end)
-        columns = tuple(rows[name].to_numpy() for name in NUMBERS)  # a null becomes NaN
-        right = _fill(columns, _limits(relative=relative), score[here], boxes[here])
-        if not right or any(rows[name].null_count() for name in IDS):
-            checks = [NAMED, *_checks(relative=relative)]
-            _refuse(table.with_row_index("row", place[1]), checks, path, place[0])
-        return part_of(rows, lambda _: (), likely=likely)
-
-    def found(column: str, value: str) -> tuple[str, None]:
-        return place[0].format(place[1] + int((ids[column] == value).arg_max() or 0)), None
-
-    ids = table.select(*IDS)
-    starts = _starts_of_parts(table)
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        parts = list(pool.map(part, starts, [*starts[1:], len(table)]))
-    return replace(join_parts(parts, path, found), values=(score, boxes))
-
-
-def _starts_of_parts(table: pl.DataFrame) -> list[int]:
-    """Where to begin parts of some `ROWS` or less: where a piece of memory does, since what lies in two is copied."""
-    ends = np.cumsum([0, *table["Score"].chunk_lengths()])
-    cuts = np.searchsorted(ends, np.arange(0, len(table), ROWS // 4))
-    return sorted({0, *ends[cuts].tolist(), *range(0, len(table), ROWS)})
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill(columns: tuple[Floats, ...], limits: tuple[float, float], score: Floats, boxes: Floats) -> bool:
-    """Put `NUMBERS` where they stay; whether scores are in [0, 1] and coordinates within limits, as `_checks` says."""
-    given, x1, y1, x2, y2 = columns
-    low, high = limits
-    right = True  # of NaN nothing is
-    for i in range(len(given)):
-        score[i], boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = given[i], x1[i], y1[i], x2[i], y2[i]
-        right &= (given[i] >= 0) & (given[i] <= 1)
-        for j in range(4):
-            right &= (boxes[i, j] >= low) & (boxes[i, j] <= high)
-    return right
-
-
-def _refuse(table: pl.DataFrame, checks: Sequence[Check], path: Path, place: str) -> None:
-    """Raise for the first row that the first of the checks refuses; the table has `row`."""
-    for check in checks:
-        bad = table.filter(check.bad).head(1)
-        if len(bad):
-            raise InputError(place.format(bad["row"].item()) + check.told(bad), path=path)
-
-
-def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
-    """Columns of a Parquet file."""
+def _collected(path: Path, wanted: Columns, *, classes: Sequence[str] = ()) -> pl.DataFrame:
+    """Columns of a Parquet file; LabelName as an Enum of the classes, where there are no others."""
     try:
         schema = pl.read_parquet_schema(path)
         missing = [name for name in wanted if name not in schema]
@@ -207,8 +143,11 @@ def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
         for name in wanted:
             if wanted[name] == NUMBER and not schema[name].is_numeric():
                 raise InputError(f"column {name} holds {schema[name]}, expected numbers", path=path)
-        columns = [pl.col(name).cast(dtype) for name, dtype in wanted.items()]
-        return pl.scan_parquet(path).select(columns).collect(engine="streaming")
+        columns = {name: pl.col(name).cast(dtype) for name, dtype in wanted.items()}
+        if classes:
+            columns["LabelName"] = columns["LabelName"].cast(pl.Enum(classes), strict=False)
+        table = pl.scan_parquet(path).select(columns.values()).collect(engine="streaming")
+        return _collected(path, wanted) if classes and table["LabelName"].null_count() else table
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
     except POLARS_ERRORS as error:
@@ -267,8 +206,8 @@ def _submission_line(path: Path, column: str, value: str) -> int | None:
     return None
 
 
-def result_rows(entries: pl.DataFrame, path: Path, *, relative: bool | None = None) -> LabelledRows:
-    """What `read_results` reads, as rows."""
+def results_table(entries: pl.DataFrame, path: Path, *, relative: bool | None = None) -> DetectionTable:
+    """What `read_results` reads, as other files have it."""
     x, y, width, height = (pl.col(name) for name in ENTRY[2:6])
     ids = (
         pl.col("image_id").cast(TEXT).alias("ImageID"),
@@ -276,7 +215,7 @@ def result_rows(entries: pl.DataFrame, path: Path, *, relative: bool | None = No
     )
     box = {"XMin": x, "YMin": y, "XMax": x + width, "YMax": y + height}
     table = entries.select(*ids, pl.col("score").alias("Score"), **box)
-    return _whole(table, path, ("[{}]: ", 0), relative=bool(relative))
+    return DetectionTable(_coded(table), path, ("[{}]: ", 0), bool(relative))
 
 
 def read_results(path: Path) -> pl.DataFrame:

@@ -6,8 +6,8 @@ Letters: B images, N rows, R runs of rows of one image, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line, reading_threads
-from wildbox.threads import over_lists
+from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
+from wildbox.threads import at_once, over_lists
 from wildbox.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -43,7 +43,7 @@ class LabelledRows:
     lengths: Ints
     """(R,) rows of each run, which may be 0."""
     classes: tuple[str, ...]
-    """What occurs in LabelName (perhaps more, see `part_of`), sorted."""
+    """What occurs in LabelName, perhaps more: see `part_of`."""
     label: Ints
     """(N,) index in `classes`."""
     values: Arrays
@@ -52,6 +52,8 @@ class LabelledRows:
     left_out: int
     place: Place
     """Of the first row with a value of ImageID or LabelName."""
+    first_row: int = 0
+    """Where the rows begin in the file."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -85,6 +87,8 @@ class LabelledRows:
 
         The file holds class ids if any of its labels is one, and display names otherwise.
         """
+        if self.classes == vocabulary.ids:
+            return self.label  # nothing to translate
         named: dict[str, list[int]] = {}
         if not any(name in vocabulary for name in self.classes):
             for i, name in enumerate(vocabulary.names):
@@ -93,8 +97,6 @@ class LabelledRows:
             named = {id_: [i] for i, id_ in enumerate(vocabulary.ids)}
         found = [named.get(name, []) for name in self.classes]
         index = np.array([places[0] if len(places) == 1 else -1 for places in found], np.int64)
-        if np.array_equal(index, np.arange(len(vocabulary))):
-            return self.label  # nothing to translate
         label = index[self.label]
         if len(label) and label.min() < 0:
             wrong = self.label[np.argmax(label < 0)]
@@ -177,7 +179,7 @@ def part_of(
         likely: classes; where they are all that occur, the part says that all of them do, and is made faster.
     """
     image = table["ImageID"]
-    starts = _starts(image)
+    starts = starts_of_runs(image)
     bounds = np.append(starts, len(table))
     without_label = table["LabelName"].null_count()
     if without_label:
@@ -206,7 +208,7 @@ def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Enum, NDArray[
     return classes, labels.cast(classes).to_physical().to_numpy()
 
 
-def _starts(values: pl.Series) -> Ints:
+def starts_of_runs(values: pl.Series) -> Ints:
     """Where each run of equal values begins."""
     lengths = values.rle().struct.field("len").to_numpy().astype(np.int64)
     starts: Ints = np.cumsum(lengths) - lengths
@@ -220,7 +222,7 @@ def join_parts(parts: Iterable[Part], path: str | Path, place: Place) -> Labelle
     index = {name: i for i, name in enumerate(classes)}
     runs = pl.concat([part.runs for part in parts], rechunk=True)
     lengths = np.concatenate([part.lengths for part in parts])
-    starts = _starts(runs)
+    starts = starts_of_runs(runs)
     if len(starts) < len(runs):  # chunks divide the rows of an image
         runs, lengths = runs.gather(starts), np.add.reduceat(lengths, starts)
     label, values = _filled(parts, index)
@@ -250,8 +252,7 @@ def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
         for whole, some in zip(values, part.values, strict=True):
             whole[rows] = some
 
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        list(pool.map(fill, parts, ends.tolist()))
+    at_once([partial(fill, *some) for some in zip(parts, ends.tolist(), strict=True)])
     return label, values
 
 

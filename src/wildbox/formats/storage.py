@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from wildbox.annotations import Floats
 from wildbox.boxes import count_empty
-from wildbox.detections import Detections, concatenate_detections
+from wildbox.detections import Detections
 from wildbox.errors import InputError
-from wildbox.formats.detection_rows import ids_in, place_of_empty, read_results, read_rows, result_rows
+from wildbox.formats.detection_rows import place_of_empty, read_results, read_rows, results_table
 from wildbox.formats.files import tell, whole_file, write_json
 from wildbox.formats.labelled_rows import LabelledRows, number_images, texts
 from wildbox.vocabulary import Vocabulary
@@ -156,71 +157,56 @@ def read_detections(
     images, image = number_images(files, image_ids, more=more_images)
     label = [rows.labels(vocabulary) for rows in files]
     score, boxes = (_joined([rows.values[i] for rows in files]) for i in (0, 1))
-    _tell(files, path=path if len(files) > 1 else files[0].path, relative=relative)
+    odd = [oddities(rows, relative=relative) for rows in files]
+    tell_oddities(odd, path=path if len(files) > 1 else files[0].path)
     return Detections(vocabulary, images, _joined(image), boxes, _joined(label), score)
-
-
-def read_detection_parts(
-    path: str | Path,
-    *,
-    vocabulary: Vocabulary,
-    image_ids: Sequence[str] | None = None,
-    more_images: bool = False,
-    relative: bool | None = None,
-) -> Iterator[Detections]:
-    """As `read_detections`, file by file: each part holds all detections of its images, and no image stands in two.
-
-    What is in memory is a file, and those detections of earlier files whose image stands in a later one, too; so it
-    is best where shards are made by image. Which images those are takes a first pass over the ids.
-    """
-    files = detection_files(path)
-    last = _last_files(files)
-    known = None if image_ids is None or more_images else set(image_ids)
-    waiting: Detections | None = None
-    for number, file in enumerate(files):
-        rows = read_rows(file, classes=vocabulary.ids, relative=relative)
-        images, image = number_images([rows], None)
-        unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
-        if known is not None and unknown is not None:
-            rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
-        score, boxes = rows.values
-        _tell([rows], path=file, relative=relative)
-        part = Detections(vocabulary, images, image[0], boxes, rows.labels(vocabulary), score)
-        part = part if waiting is None else concatenate_detections([waiting, part])
-        later = np.array([last.get(id_, -1) > number for id_ in part.image_ids], bool)
-        waiting = part.select(np.flatnonzero(later)) if later.any() else None
-        yield part.select(np.flatnonzero(~later)) if later.any() else part
 
 
 def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
-def _tell(files: Sequence[LabelledRows], *, path: str | Path, relative: bool | None) -> None:
-    empty = [count_empty(rows.values[1]) for rows in files]
-    place = ""
-    if any(empty):
-        rows = files[int(np.flatnonzero(empty)[0])]
-        place = place_of_empty(rows) if len(files) == 1 else f"{rows.path}, {place_of_empty(rows)}"
-    found = sum(map(len, files))
-    small = relative is False and found > 0 and all((np.abs(rows.values[1]) <= 1).all() for rows in files)
+@dataclass(frozen=True)
+class Oddities:
+    """What is to be told of some rows of a file, all that are read together at once."""
+
+    path: Path
+    first_row: int
+    rows: int
+    empty: int
+    first_empty: str
+    """Where in the file the first box without area stands."""
+    are_small: bool
+    """Whether all coordinates are within -1 and 1, where they should be pixels."""
+
+
+def oddities(rows: LabelledRows, *, relative: bool | None) -> Oddities:
+    """Of some rows."""
+    boxes = rows.values[1]
+    empty = count_empty(boxes)
+    small = relative is False and bool((np.abs(boxes) <= 1).all())
+    return Oddities(
+        Path(rows.path), rows.first_row, len(rows), empty, place_of_empty(rows) if empty else "", small
+    )
+
+
+def tell_oddities(found: Iterable[Oddities], *, path: str | Path, stacklevel: int = 4) -> None:
+    """Warn of what is odd about the rows of a file, or of several that `path` names."""
+    found = sorted(found, key=lambda some: (some.path, some.first_row))
+    first = next((some for some in found if some.empty), None)
+    place = "" if first is None else first.first_empty
+    if first is not None and len({some.path for some in found}) > 1:
+        place = f"{first.path}, {place}"
+    rows = sum(some.rows for some in found)
+    small = rows > 0 and all(some.are_small for some in found)
     told = {
-        f"{{n}} boxes are turned around or have no area, the first in {place}": sum(empty),
+        f"{{n}} boxes are turned around or have no area, the first in {place}": sum(
+            some.empty for some in found
+        ),
         "all coordinates are within 0 and 1, but those of the truth are pixels": int(small),
-        "no rows: nothing was found": int(not found),
+        "no rows: nothing was found": int(not rows),
     }
-    tell(told, path=path, stacklevel=4)
-
-
-def _last_files(files: Sequence[Path]) -> dict[str, int]:
-    """The number of the last file that holds an image, for those that stand in several files."""
-    last: dict[str, int] = {}
-    several: set[str] = set()
-    for number, file in enumerate(files):
-        images = ids_in(file, "ImageID") if len(files) > 1 else []
-        several.update(id_ for id_ in images if id_ in last)
-        last.update(dict.fromkeys(images, number))
-    return {id_: last[id_] for id_ in several}
+    tell(told, path=path, stacklevel=stacklevel)
 
 
 def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Sequence[str]) -> Floats:
@@ -241,9 +227,9 @@ def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Se
     """
     path = Path(path)
     entries = read_results(path)
-    rows = result_rows(entries, path)
+    rows = results_table(entries, path).whole()
     number_images([rows], image_ids)
     rows.labels(vocabulary)
-    _tell([rows], path=path, relative=False)
+    tell_oddities([oddities(rows, relative=False)], path=path)
     order = ("image_id", "x", "y", "width", "height", "score", "category_id")
     return entries.select(order).cast(pl.Float64()).to_numpy(order="c")

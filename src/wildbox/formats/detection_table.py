@@ -1,0 +1,172 @@
+"""Rows of detections that a table holds, made all at once or in pieces. Letters: D detections."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from wildbox.boxes import Floats
+from wildbox.errors import InputError
+from wildbox.formats.csv_rows import NUMBER, TEXT, Check
+from wildbox.formats.labelled_rows import (
+    CORNERS,
+    LABELLED,
+    NAMED,
+    Ints,
+    LabelledRows,
+    starts_of_runs,
+)
+from wildbox.threads import at_once
+
+Chunk = tuple[NDArray[np.unsignedinteger[Any]], tuple[Floats, ...]]
+"""Of some rows the class, an index in the Enum, and `NUMBERS`."""
+NUMBERS = dict.fromkeys(("Score", *CORNERS), NUMBER)
+IDS = {"ImageID": TEXT, "LabelName": TEXT}
+FAR = 2.0
+"""A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
+ROWS = 2**17
+"""Rows that a thread works on at once: they stay in the processor's cache from one step to the next."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionTable:
+    """A table with `IDS` and `NUMBERS` that holds a whole file; its LabelName is an Enum.
+
+    Raises (when rows are made):
+        InputError: what `checks` refuse.
+    """
+
+    table: pl.DataFrame
+    path: Path
+    place: tuple[str, int]
+    """What an error says of a row, whose number stands for {}; and the number of the first row."""
+    relative: bool
+
+    def whole(self) -> LabelledRows:
+        """All rows."""
+        return self._rows(0, len(self.table))
+
+    def pieces(self) -> list[Callable[[], LabelledRows]]:
+        """What makes some `ROWS` rows each, all those of an image in one piece.
+
+        A single one, the whole, where there are few rows, or where those of an image do not stand together.
+        """
+        rows, (starts, runs), _ = len(self.table), self._runs, self._chunks
+        if rows <= ROWS or runs.n_unique() < len(runs):
+            return [self.whole]
+        cuts = np.unique(starts[np.searchsorted(starts, np.arange(0, rows, ROWS), side="right") - 1])
+        return [partial(self._rows, *ends) for ends in pairwise([*cuts.tolist(), rows])]
+
+    @cached_property
+    def _runs(self) -> tuple[Ints, pl.Series]:
+        """Where each run of rows of one image begins, and its image."""
+        image = self.table["ImageID"]
+        firsts = range(0, len(image), ROWS)
+
+        def found(first: int) -> Ints:
+            return starts_of_runs(image[first : first + ROWS]) + first
+
+        starts = np.concatenate(
+            [np.zeros(0, np.int64), *at_once([partial(found, first) for first in firsts])]
+        )
+        continued = [first for first in firsts[1:] if image[first] == image[first - 1]]
+        starts = starts[~np.isin(starts, continued)]
+        return starts, image.gather(starts)
+
+    @cached_property
+    def _chunks(self) -> list[tuple[int, int, Chunk]]:
+        """The memory that holds the table, as it is: first and last row of each piece of it, codes and numbers."""
+        if any(self.table[name].null_count() for name in IDS):
+            self._refuse()
+        codes, numbers = self.table["LabelName"].to_physical(), [self.table[name] for name in NUMBERS]
+        ends = [np.cumsum(column.chunk_lengths()) for column in (codes, *numbers)]
+        return [
+            (start, end, (codes[start:end].to_numpy(), tuple(some[start:end].to_numpy() for some in numbers)))
+            for start, end in pairwise(np.unique(np.concatenate([[0], *ends])).tolist())
+        ]
+
+    def _rows(self, first: int, last: int) -> LabelledRows:
+        """Rows from `first` to `last`, both of them where a run begins or ends."""
+        size = last - first
+        label, score, boxes = np.empty(size, np.int64), np.empty(size), np.empty((size, 4))
+
+        def put(start: int, end: int, chunk: Chunk) -> bool:
+            here = slice(max(start, first) - first, min(end, last) - first)
+            codes, numbers = chunk
+            rows = slice(here.start + first - start, here.stop + first - start)
+            some = (codes[rows], tuple(column[rows] for column in numbers))  # a null is NaN here
+            return bool(_put(some, limits(relative=self.relative), label[here], score[here], boxes[here]))
+
+        inside = [chunk for chunk in self._chunks if chunk[0] < last and chunk[1] > first]
+        if not all(at_once([partial(put, *chunk) for chunk in inside])):
+            self._refuse()
+        starts, runs = self._runs
+        of_these = slice(*np.searchsorted(starts, (first, last)).tolist())
+        lengths, values = np.diff(starts[of_these], append=last), (score, boxes)
+        return LabelledRows(
+            self.path, runs[of_these], lengths, self._classes, label, values, 0, 0, self._found, first
+        )
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        labels = self.table["LabelName"].dtype
+        return tuple(labels.categories) if isinstance(labels, pl.Enum) else ()
+
+    def _refuse(self) -> None:
+        """Raise for the first row that the first of the checks refuses."""
+        table = self.table.with_row_index("row", self.place[1])
+        for check in (NAMED, *checks(relative=self.relative)):
+            bad = table.filter(check.bad).head(1)
+            if len(bad):
+                raise InputError(self.place[0].format(bad["row"].item()) + check.told(bad), path=self.path)
+
+    def _found(self, column: str, value: str) -> tuple[str, None]:
+        """The place of the first row with a value."""
+        row = self.place[1] + int((self.table[column] == value).arg_max() or 0)
+        return self.place[0].format(row), None
+
+
+def checks(*, relative: bool) -> list[Check]:
+    """What no row of detections may be."""
+    low, high = limits(relative=relative)
+    near = "a relative coordinate, from 0 to 1 across the image, as those of the truth are"
+
+    def outside(name: str, low: float, high: float) -> pl.Expr:
+        return ~pl.col(name).is_between(low, high).fill_null(False)  # NaN is above all, too
+
+    expected = near if relative else "a finite number"
+    return [
+        LABELLED,
+        Check(outside("Score", 0, 1), ("Score",), "a score in [0, 1]"),
+        *(Check(outside(name, low, high), (name,), expected) for name in CORNERS),
+    ]
+
+
+def limits(*, relative: bool) -> tuple[float, float]:
+    """Of a coordinate."""
+    return (1 - FAR, FAR) if relative else (-sys.float_info.max, sys.float_info.max)
+
+
+@numba.njit(cache=True, nogil=True)
+def _put(chunk: Chunk, limits: tuple[float, float], label: Ints, score: Floats, boxes: Floats) -> bool:
+    """Put rows where they stay; whether scores are in [0, 1] and coordinates within limits, as `checks` say."""
+    codes, (given, x1, y1, x2, y2) = chunk
+    low, high = limits
+    right = True  # of NaN nothing is
+    for i in range(len(given)):
+        label[i] = codes[i]
+        score[i], boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = given[i], x1[i], y1[i], x2[i], y2[i]
+        right &= (given[i] >= 0) & (given[i] <= 1)
+        for j in range(4):
+            right &= (boxes[i, j] >= low) & (boxes[i, j] <= high)
+    return right

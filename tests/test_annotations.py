@@ -1,0 +1,48 @@
+"""Tables of truth: some of their images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from formats.drawn_tables import tables
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wildbox.annotations import Annotations
+from wildbox.errors import InputError
+
+
+def rows(table: Annotations) -> list[tuple[str, int, tuple[float, ...]]]:
+    found = zip(table.image.tolist(), table.label.tolist(), table.boxes.tolist(), strict=True)
+    return [(table.image_ids[image], label, tuple(box)) for image, label, box in found]
+
+
+def labels(table: Annotations) -> list[tuple[str, int, bool]]:
+    of = table.image_labels
+    found = zip(of.image.tolist(), of.label.tolist(), of.is_positive.tolist(), strict=True)
+    return [(table.image_ids[image], label, positive) for image, label, positive in found]
+
+
+@given(tables(), st.data())
+def test_some_images_in_any_order(table: Annotations, data: st.DataObject) -> None:
+    """Rows of an image keep their order; consecutive images, whose arrays are views, are no exception."""
+    count = len(table.image_ids)
+    order = data.draw(st.permutations(range(count)))
+    first, last = sorted((data.draw(st.integers(0, count)), data.draw(st.integers(0, count))))
+    for keep in (order[: data.draw(st.integers(0, count))], range(first, last), list(range(-count, 0))):
+        some = table.select(keep)
+        ids = [table.image_ids[i] for i in keep]
+        assert list(some.image_ids) == ids
+        assert rows(some) == [row for id_ in ids for row in rows(table) if row[0] == id_]
+        assert labels(some) == [row for id_ in ids for row in labels(table) if row[0] == id_]
+        np.testing.assert_array_equal(some.sizes, table.sizes[np.array(list(keep), int)])
+        assert some.offsets[-1] == len(some)
+
+
+@given(tables())
+def test_an_image_that_stands_twice_or_is_not_there(table: Annotations) -> None:
+    if table.image_ids:
+        with pytest.raises(InputError, match="stands twice"):
+            table.select([0, 0])
+    with pytest.raises(IndexError):
+        table.select([len(table.image_ids)])
