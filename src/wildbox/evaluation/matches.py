@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -184,14 +185,13 @@ def merge(parts: list[Matches]) -> Matches:
     settings = {(part.vocabulary.ids, part.protocol, part.group_of_weight) for part in parts}
     if len(settings) > 1:
         raise InputError("matches of different classes or settings do not merge")
-    seen: dict[str, int] = {}
+    ids, numbers = _numbered([part.image_ids for part in parts])
     whole = {name: np.empty(sum(map(len, parts)), getattr(head, name).dtype) for name in FOUND}
     boxes = sum(len(part.truth_label) for part in parts)
     whole |= {name: np.empty(boxes, getattr(head, name).dtype) for name in TRUTH}
     counts, found, true = [], 0, 0
-    while parts:
+    for number in numbers:
         part = parts.pop(0)
-        number = _numbered(part.image_ids, seen)
         is_new, of_images = number >= 0, np.diff(part.offsets)
         counts.append(of_images[is_new])
         found = _fill(whole, FOUND, part, np.repeat(is_new, of_images), found)
@@ -201,20 +201,21 @@ def merge(parts: list[Matches]) -> Matches:
     columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
     columns |= {name: whole[name][:true] for name in TRUTH}
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return replace(head, image_ids=tuple(seen), offsets=offsets, **columns)
+    return replace(head, image_ids=ids, offsets=offsets, **columns)
 
 
-def _numbered(ids: Sequence[str], seen: dict[str, int]) -> NDArray[np.int32]:
-    """A number for each image that was not seen yet, in order, and -1 for the others; they are seen now."""
-    first = len(seen)
-    if seen.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
-        seen.update(zip(ids, range(first, first + len(ids)), strict=True))
-        return np.arange(first, len(seen), dtype=np.int32)
-    number = np.full(len(ids), -1, np.int32)
-    for b, id_ in enumerate(ids):
-        if id_ not in seen:
-            number[b] = seen[id_] = len(seen)
-    return number
+def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:
+    """The different ids of some lists, and for each list the number of those that are new with it, -1 for others."""
+    ids = tuple(chain.from_iterable(lists))
+    cuts = np.cumsum([len(some) for some in lists])[:-1]
+    number = np.arange(len(ids), dtype=np.int32)
+    if len(set(ids)) < len(ids):
+        first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
+        is_first = np.zeros(len(ids), bool)
+        is_first[list(first.values())] = True
+        number = np.where(is_first, np.cumsum(is_first) - 1, -1).astype(np.int32)
+        ids = tuple(id_ for id_, new in zip(ids, is_first, strict=True) if new)
+    return ids, np.split(number, cuts)
 
 
 def _fill(
