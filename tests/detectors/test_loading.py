@@ -63,8 +63,9 @@ def test_images_that_do_not_open_are_told_and_replaced(folder: Path, workers: in
     with pytest.warns(InputWarning) as told:
         images = pixels_of(loader)
     assert len(images) == 12
-    assert len(told) == 1  # though it was drawn twice
-    assert "2.jpg: the image does not open" in str(told[0].message)
+    ours = [str(one.message) for one in told if one.category is InputWarning]  # Python 3.12 warns of fork
+    assert len(ours) == 1  # though it was drawn twice
+    assert "2.jpg: the image does not open" in ours[0]
     assert loader.corrupt == {2}
     for number in (0, 3):
         (folder / f"{number}.jpg").write_bytes(b"no picture")

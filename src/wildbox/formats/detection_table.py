@@ -61,7 +61,8 @@ class DetectionTable:
 
         A single one, the whole, where there are few rows, or where those of an image do not stand together.
         """
-        rows, (starts, runs), _ = len(self.table), self._runs, self._chunks
+        rows, (starts, runs) = len(self.table), self._runs
+        _ = self._chunks  # made once, here: threads that ask polars wait for one another
         if rows <= ROWS or runs.n_unique() < len(runs):
             return [self.whole]
         cuts = np.unique(starts[np.searchsorted(starts, np.arange(0, rows, ROWS), side="right") - 1])
