@@ -267,7 +267,8 @@ def number_images(
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
     if image_ids is None:
-        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
+        different = runs.unique(maintain_order=True)
+        images = runs if len(different) == len(runs) else different
         ids, index = UniqueIds(images.to_list()), _places(runs, images)
     else:
         ids, images = UniqueIds(image_ids), pl.Series(image_ids, dtype=TEXT)
