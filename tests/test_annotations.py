@@ -43,6 +43,7 @@ def test_some_images_in_any_order(table: Annotations, data: st.DataObject) -> No
 def test_an_image_that_stands_twice_or_is_not_there(table: Annotations) -> None:
     if table.image_ids:
         with pytest.raises(InputError, match="stands twice"):
-            table.select([0, 0])
-    with pytest.raises(IndexError):
-        table.select([len(table.image_ids)])
+            table.select([0, -len(table.image_ids)])
+    for index in (len(table.image_ids), -len(table.image_ids) - 1):
+        with pytest.raises(IndexError):
+            table.select([index])

@@ -215,10 +215,10 @@ class Annotations:
         Raises:
             InputError: an index that stands twice.
         """
-        keep = np.asarray(images, np.int64)
+        keep = np.arange(len(self.image_ids))[np.asarray(images, np.int64)]  # from the end, too
         if len(np.unique(keep)) != len(keep):
             raise InputError("an image stands twice among those to select")
-        if len(keep) and keep[0] >= 0 and (np.diff(keep) == 1).all():
+        if len(keep) and (np.diff(keep) == 1).all():
             return self._between(keep[0], keep[-1] + 1)
         order, ends = self._image_labels_by_image
         (rows, image), (verified, labelled) = (_of_lists(keep, offsets) for offsets in (self.offsets, ends))
