@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from threading import local
 from typing import TypeVar
 
@@ -25,15 +27,18 @@ _here = local()
 """Of a thread that `at_once` started: `is_one_of_many`."""
 
 
-def at_once(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+def at_once(tasks: Sequence[Callable[[], Result]], *, threads: int | None = None) -> list[Result]:
     """Results of some tasks, in order; of several that fail, the first one's error.
 
     Several run in threads, which start none of their own: those would only wait for each other. A single one runs here.
 
+    Args:
+        threads: at most; default: as many as there may be.
+
     >>> at_once([lambda: 1, lambda: 2])
     [1, 2]
     """
-    threads = min(_most_threads(), len(tasks))
+    threads = min(_most_threads() if threads is None else threads, len(tasks))
     if threads < 2:
         return [task() for task in tasks]
     with ThreadPoolExecutor(threads, initializer=lambda: setattr(_here, "is_one_of_many", True)) as pool:
@@ -94,7 +99,4 @@ def _nothing() -> None:
 
 
 def _run(task: Callable[[int, int], Result], bounds: Sequence[int], threads: int) -> list[Result]:
-    if threads == 1:
-        return [task(*bounds)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(task, bounds[:-1], bounds[1:]))
+    return at_once([partial(task, *ends) for ends in pairwise(bounds)], threads=threads)

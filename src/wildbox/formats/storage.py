@@ -190,7 +190,7 @@ def oddities(rows: LabelledRows, *, relative: bool | None) -> Oddities:
     )
 
 
-def tell_oddities(found: Iterable[Oddities], *, path: str | Path, stacklevel: int = 4) -> None:
+def tell_oddities(found: Iterable[Oddities], *, path: str | Path) -> None:
     """Warn of what is odd about the rows of a file, or of several that `path` names."""
     found = sorted(found, key=lambda some: (some.path, some.first_row))
     first = next((some for some in found if some.empty), None)
@@ -206,7 +206,7 @@ def tell_oddities(found: Iterable[Oddities], *, path: str | Path, stacklevel: in
         "all coordinates are within 0 and 1, but those of the truth are pixels": int(small),
         "no rows: nothing was found": int(not rows),
     }
-    tell(told, path=path, stacklevel=stacklevel)
+    tell(told, path=path, stacklevel=4)
 
 
 def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Sequence[str]) -> Floats:
