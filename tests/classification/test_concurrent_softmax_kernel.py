@@ -73,14 +73,14 @@ def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "columns", "heavy"),
-    [("fp32", 601, 0), ("bf16", 601, 128), ("fp32", 1204, 2048), ("fp32", 2, 128)],
+    ("logits", "columns", "group"), [("fp32", 601, 4), ("bf16", 601, 4), ("fp32", 9000, 1), ("fp32", 2, 4)]
 )
-def test_scores_compile_for_a_gpu(logits: str, columns: int, heavy: int) -> None:
-    pointers = {"logits": logits, "rates": "fp32", "others": "i32", "values": "fp32"}
-    pointers |= {"scores": "fp32", "finite": "u8"}
-    constants = {"COLUMNS": columns, "BLOCK": max(triton.next_power_of_2(columns), 128), "HEAVY": heavy}
-    built = compiled(score_kernel._score_kernel, pointers, {"levels": "i32", "deep": "i32"}, constants)
+def test_scores_compile_for_a_gpu(logits: str, columns: int, group: int) -> None:
+    pointers = {"logits": logits, "rates": "fp32", "starts": "i32", "pairs": "i64"}
+    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32"}
+    constants = {"COLUMNS": columns, "BLOCK": max(triton.next_power_of_2(columns), 32), "GROUP": group}
+    constants["WIDTH"] = score_kernel.tile_width(columns)
+    built = compiled(score_kernel._score_kernel, pointers, {"rows": "i32"}, constants)
     assert "cubin" in built.asm
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import wildbox.classification.concurrent_softmax_autograd as autograd
 from wildbox.classification.concurrent_softmax_operator import arranged
-from wildbox.classification.rates import RateLevels, SparseRates, check_rates
+from wildbox.classification.rates import RateTiles, SparseRates, check_rates
 from wildbox.classification.rule import (
     COMPUTED,
     Reduction,
@@ -179,7 +179,7 @@ class ConcurrentSoftmax(nn.Module):
         _check_size(logits, rates)
         return autograd.scores(logits, rates, above_zero, removed=self._removed, check=self.check)
 
-    def _beside(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateLevels]:
+    def _beside(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateTiles]:
         """What `_prepare` made, where the logits are."""
         check_logits(logits)
         if self._single[0].device != logits.device:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import wildbox.classification.concurrent_softmax_formula as formula
 import wildbox.classification.concurrent_softmax_operator as operator
-from wildbox.classification.rates import RateLevels, SparseRates
+from wildbox.classification.rates import RateTiles, SparseRates
 from wildbox.classification.rule import computed
 
 MANY = 1 << 20
@@ -39,7 +39,7 @@ def loss(
 def scores(
     logits: Tensor,
     rates: Tensor,
-    above_zero: SparseRates | RateLevels | None = None,
+    above_zero: SparseRates | RateTiles | None = None,
     *,
     removed: int | None = None,
     check: bool,

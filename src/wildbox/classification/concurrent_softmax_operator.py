@@ -16,22 +16,24 @@ from torch import Tensor
 
 import wildbox.classification.concurrent_softmax_cpu as cpu
 import wildbox.classification.concurrent_softmax_formula as formula
-from wildbox.classification.rates import RateLevels, SparseRates, rate_levels, sparse_rates
+from wildbox.classification.rates import RateTiles, SparseRates, rate_tiles, sparse_rates
 from wildbox.classification.rule import as_multi_hot, check_finite, check_rows, computed
 
 MOST_COLUMNS = 1 << 14
 """A row must fit into the registers of one program of the GPU's kernel."""
 MOST_LEVELS = 64
-"""Rates above 0 of a class, padded to levels, for which a GPU takes them one by one; for more, a matrix product."""
+"""Rates above 0 of a class, on average and padded, for which a GPU takes them one by one; for more, a product."""
 
 
-def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateLevels:
+def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
     """The rates (K, K) above 0 as scoring logits of their dtype reads them on a device, and there."""
     sparse = sparse_rates(rates)
     if not _kernel_takes(device, rates.dtype, len(rates)):
         return SparseRates(*(part.to(device) for part in sparse))
-    levels = rate_levels(sparse)
-    return levels._replace(others=levels.others.to(device), values=levels.values.to(device))
+    from wildbox.classification.concurrent_softmax_score_kernel import tile_width
+
+    tiles = rate_tiles(sparse, width=tile_width(len(rates)))
+    return RateTiles(tiles.offsets.to(device), tiles.others.to(device))
 
 
 def losses_and_slopes(
@@ -96,11 +98,10 @@ def scores(
     if has_kernel(logits):
         import wildbox.classification.concurrent_softmax_score_kernel as kernel
 
-        if offsets is None or others is None or values is None:
-            offsets, others, values = arranged(rates.float(), rates.device)
-        levels = RateLevels(offsets, others, values)
-        if len(values) <= MOST_LEVELS * int(levels.shape[3]):
-            found, finite = kernel.scores(logits, rates.float(), levels)
+        if offsets is None or others is None:
+            offsets, others, _ = arranged(rates.float(), rates.device)
+        if len(others) <= MOST_LEVELS * max(len(rates), kernel.tile_width(len(rates))):
+            found, finite = kernel.scores(logits, rates.float(), RateTiles(offsets, others))
             if check and not bool(finite.all()):
                 check_finite(logits)
             return found

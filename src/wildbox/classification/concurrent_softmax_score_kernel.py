@@ -2,12 +2,13 @@
 # Triton takes no annotations but its own
 """Scores of concurrent softmax on a GPU, with Triton: every denominator from the few rates above 0 of its class.
 
-One program a proposal. What it takes from the total of a row is gathered from shared memory, level by level: at
-once the first rate above 0 of each class, then the second of each, and so on; those of classes that have many more
-than others are added up beside them, in a row that has only these classes.
+A program takes a few proposals at a time. It writes their exponentials to a space of its own, of each class those of
+all its proposals side by side, so that what a class takes from the total is one wide load a rate. The space is small
+enough to stay in the GPU's caches, and is used again for the next proposals.
 
 Letters: P proposals, K columns, z logits (P, K), r rates (K, K). In units of the largest exponential of the row,
-T = Σ exp(z_j), and D_i = T - Σ r_ij exp(z_j) is the denominator of class i.
+T = Σ exp(z_j), and D_i = T - Σ r_ij exp(z_j) is the denominator of class i. Both are float64: where classes that
+concur with i dominate the row, T and the sum cancel, and only what rounding leaves at 1e-8 of T is computed anew.
 """
 
 from __future__ import annotations
@@ -17,40 +18,57 @@ import contextlib
 import torch
 from torch import Tensor
 
-from wildbox.classification.concurrent_softmax_kernel import compiled, of_class, shifted
-from wildbox.classification.rates import RateLevels
+from wildbox.classification.concurrent_softmax_kernel import compiled
+from wildbox.classification.rates import RateTiles
 
 with contextlib.suppress(ImportError):
+    import triton
     import triton.language as tl
 
+PROGRAMS = 2048
+"""More than a GPU runs at once; each has its space."""
 
-def scores(logits: Tensor, rates: Tensor, levels: RateLevels) -> tuple[Tensor, Tensor]:
+
+def tile_width(columns: int) -> int:
+    """Classes that a program takes at once: one a thread, of as many warps as pay for so many columns."""
+    return min(max(_block(columns) // 8, 32), 512)
+
+
+def _block(columns: int) -> int:
+    return max(1 << (columns - 1).bit_length(), 32)
+
+
+def scores(logits: Tensor, rates: Tensor, tiles: RateTiles) -> tuple[Tensor, Tensor]:
     """(P, K) float32 σ+ of every class, and (P,) bool, whether all logits of a row are finite.
 
     Args:
         logits: (P, K) float32, bfloat16 or float16.
         rates: (K, K) float32.
-        levels: those of the rates above 0.
+        tiles: those of the rates above 0, `tile_width(K)` wide.
     """
     rows, columns = logits.shape
     found = torch.empty(rows, columns, dtype=torch.float32, device=logits.device)
     finite = torch.empty(rows, dtype=torch.bool, device=logits.device)
     if rows:
-        count, deep, heavy, block = levels.shape.tolist()
+        block, width = _block(columns), tile_width(columns)
+        group = 4 if block <= 4096 else 1
+        programs = min(triton.cdiv(rows, group), PROGRAMS)
+        space = torch.empty(programs, block, group, dtype=torch.float32, device=logits.device)
         with torch.cuda.device_of(logits):
-            _score_kernel[(rows,)](
+            _score_kernel[(programs,)](
                 logits.contiguous(),
                 rates.contiguous(),
-                levels.others,
-                levels.values,
+                tiles.offsets,
+                tiles.others,
                 found,
                 finite.view(torch.uint8),
-                count,
-                deep,
+                space,
+                rows,
                 COLUMNS=columns,
                 BLOCK=block,
-                HEAVY=heavy,
-                num_warps=min(max(block // 512, 2), 16),  # of one warp, Triton would gather by shuffling
+                WIDTH=width,
+                GROUP=group,
+                num_warps=width // 32,
             )
     return found, finite
 
@@ -59,48 +77,83 @@ def scores(logits: Tensor, rates: Tensor, levels: RateLevels) -> tuple[Tensor, T
 def _score_kernel(
     logits,
     rates,
-    others,
-    values,
+    starts,
+    pairs,
     scores,
     finite,
-    levels,
-    deep,
+    space,
+    rows,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
-    HEAVY: tl.constexpr,
+    WIDTH: tl.constexpr,
+    GROUP: tl.constexpr,
 ):
-    p = tl.program_id(0).to(tl.int64)
+    member = tl.arange(0, GROUP)
     k = tl.arange(0, BLOCK)
-    inside = k < COLUMNS
-    logits += p * COLUMNS
-    z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
-    peak = tl.max(tl.where(inside, z, float("-inf")), axis=0)
-    exponentials = tl.where(inside, tl.exp(z - peak), 0.0)
-    total = tl.sum(exponentials + 0.0 * z, axis=0)
-    tl.store(finite + p, total == total)
-    left = tl.zeros([BLOCK], dtype=tl.float32) + total
-    for level in range(levels):
-        at = level * BLOCK + k
-        spared = tl.load(values + at) * tl.gather(exponentials, tl.load(others + at), 0)
-        left -= tl.where(inside, spared, 0.0)
-    if HEAVY > 0:
-        others += levels * BLOCK
-        values += levels * BLOCK
-        spared = tl.zeros([HEAVY], dtype=tl.float32)
-        for level in range(deep):
-            at = level * HEAVY + tl.arange(0, HEAVY)
-            spared += tl.load(values + at) * tl.gather(exponentials, tl.load(others + at), 0)
-        place = tl.load(others + deep * HEAVY + k)
-        left -= tl.where(inside & (place >= 0), tl.gather(spared, tl.maximum(place, 0), 0), 0.0)
-    score = tl.minimum(exponentials / left, 1.0)
-    # where it cancels; and what rounding leaves of competitors that are all removed is not 0
-    doubtful = (left < 0.0625 * total) | ((left < total) & (left - exponentials < 1e-5 * left))
-    i = tl.min(tl.where(inside & doubtful, k, BLOCK), axis=0)
-    while i < BLOCK:  # in units of the largest exponential of those that compete with i
-        own, weights = of_class(logits, rates, i, k, COLUMNS)
-        shift, others_of_i = shifted(tl.where((weights > 0.0) & (k != i), z, float("-inf")))
-        rest = tl.sum(weights * others_of_i, axis=0)
-        ratio = tl.log(tl.where(rest == 0.0, 1.0, rest)) + (shift - own)
-        score = tl.where(k == i, tl.where(rest == 0.0, 1.0, 1.0 / (1.0 + tl.exp(ratio))), score)
-        i = tl.min(tl.where(inside & doubtful & (k > i), k, BLOCK), axis=0)
-    tl.store(scores + p * COLUMNS + k, score, mask=inside)
+    inside = (k < COLUMNS)[None, :]
+    space += tl.program_id(0) * (BLOCK * GROUP) + member[None, :]
+    for group in range(tl.program_id(0), tl.cdiv(rows, GROUP), tl.num_programs(0)):
+        p = tl.zeros([GROUP], dtype=tl.int64) + group * GROUP + member
+        here = p < rows
+        row = logits + p[:, None] * COLUMNS + k[None, :]
+        z = tl.load(row, mask=here[:, None] & inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        peak = tl.max(tl.where(inside, z, float("-inf")), axis=1)
+        exponentials = tl.where(inside, tl.exp(z - peak[:, None]), 0.0)
+        total = tl.sum((exponentials + 0.0 * z).to(tl.float64), axis=1)
+        tl.store(finite + p, total == total, mask=here)
+        tl.store(space + k[:, None] * GROUP, tl.trans(exponentials), mask=(k < COLUMNS)[:, None])
+        tl.debug_barrier()
+        for tile in range(0, (COLUMNS + WIDTH - 1) // WIDTH):
+            i = tile * WIDTH + tl.arange(0, WIDTH)
+            own = tl.load(space + i[:, None] * GROUP, mask=(i < COLUMNS)[:, None], other=0.0)
+            left = _left(total, space, starts + tile, pairs, WIDTH, GROUP)
+            score = tl.minimum(own / left.to(tl.float32), 1.0)
+            doubtful = (left < 1e-8 * total[None, :]) & (i < COLUMNS)[:, None]
+            j = tl.min(tl.min(tl.where(doubtful, i[:, None], BLOCK), axis=1), axis=0)
+            while j < BLOCK:
+                exact = _exact(j, logits, rates, p, here, k, COLUMNS)
+                score = tl.where(doubtful & (i == j)[:, None], exact[None, :], score)
+                later = doubtful & (i > j)[:, None]
+                j = tl.min(tl.min(tl.where(later, i[:, None], BLOCK), axis=1), axis=0)
+            column = scores + p[None, :] * COLUMNS + i[:, None]
+            tl.store(column, score, mask=here[None, :] & (i < COLUMNS)[:, None])
+        tl.debug_barrier()
+
+
+@compiled
+def _left(total, space, starts, pairs, WIDTH: tl.constexpr, GROUP: tl.constexpr):
+    """(WIDTH, GROUP) the denominators of the classes of a tile; the next pairs are on their way meanwhile."""
+    first = tl.load(starts)
+    last = tl.load(starts + 1)
+    pairs += first * WIDTH + tl.arange(0, WIDTH)
+    one = tl.load(pairs)
+    two = tl.load(pairs + WIDTH)
+    left = tl.zeros([WIDTH, GROUP], dtype=tl.float64) + total[None, :]
+    for _ in range(first, last, 2):
+        left -= _taken(one, space, GROUP)
+        left -= _taken(two, space, GROUP)
+        pairs += 2 * WIDTH
+        one = tl.load(pairs)
+        two = tl.load(pairs + WIDTH)
+    return left
+
+
+@compiled
+def _taken(pair, space, GROUP: tl.constexpr):
+    rate = (pair >> 32).to(tl.int32).to(tl.float32, bitcast=True).to(tl.float64)
+    return rate[:, None] * tl.load(space + pair.to(tl.int32)[:, None] * GROUP).to(tl.float64)
+
+
+@compiled
+def _exact(j, logits, rates, p, here, k, COLUMNS: tl.constexpr):
+    """(GROUP,) the score of class j in units of the largest exponential of those that compete with it."""
+    weights = 1.0 - tl.load(rates + j * COLUMNS + k, mask=k < COLUMNS, other=1.0)
+    competes = here[:, None] & ((weights > 0.0) & (k != j))[None, :]
+    row = logits + p * COLUMNS
+    own = tl.load(row + j, mask=here, other=0.0).to(tl.float32)
+    z = tl.load(row[:, None] + k[None, :], mask=competes, other=float("-inf")).to(tl.float32)
+    shift = tl.max(z, axis=1)
+    shift = tl.where(shift == float("-inf"), 0.0, shift)
+    rest = tl.sum(weights[None, :] * tl.exp(z - shift[:, None]), axis=1)
+    ratio = tl.log(tl.where(rest == 0.0, 1.0, rest)) + (shift - own)
+    return tl.where(rest == 0.0, 1.0, 1.0 / (1.0 + tl.exp(ratio)))

@@ -32,59 +32,41 @@ def sparse_rates(rates: Tensor) -> SparseRates:
     return SparseRates(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), others, rates[rows, others])
 
 
-class RateLevels(NamedTuple):
-    """The rates above 0 as a GPU reads them: side by side the first of each class, the second of each, and so on.
+class RateTiles(NamedTuple):
+    """The rates above 0 as a GPU reads them: a tile of W classes at a time, of these the first rate of each, ...
 
-    That takes as many levels as the class with the most rates has. So there are but a few, and what is left of
-    the classes with more, heavy ones, lies in deeper levels of their own. All are padded with rates of 0.
+    So a tile has as many levels as that of its classes with the most rates, made even; a class with fewer has rates
+    of 0 there.
     """
 
-    shape: Tensor
-    """(4,) int64, on the CPU: L levels, D deeper ones, H heavy classes padded, B classes padded."""
+    offsets: Tensor
+    """(T + 1,) int32: tile t has the levels offsets[t]:offsets[t + 1]."""
     others: Tensor
-    """(L * B + D * H + B,) int32: the other class of each rate; last, of each class its place among the heavy or -1."""
-    values: Tensor
-    """(L * B + D * H,) float32, the rates."""
+    """((L + 2) * W,) int64: the other class of each rate; the bits of the rate, float32, are above its 32."""
+    values: None = None
+    """They lie in `others`: both are one load."""
 
 
-def rate_levels(sparse: SparseRates, *, least: int = 128) -> RateLevels:
-    """The same rates in levels.
+def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
+    """The same rates in tiles.
 
     Args:
-        least: of B and of H, where it is not 0; B and H are powers of 2.
+        width: W.
 
-    >>> rate_levels(SparseRates(torch.tensor([0, 1, 3]), torch.tensor([1, 0, 1]), torch.ones(3)), least=2).others
-    tensor([ 1,  0,  0,  1, -1, -1], dtype=torch.int32)
+    >>> rate_tiles(SparseRates(torch.tensor([0, 1, 3]), torch.tensor([1, 0, 1]), torch.zeros(3)), width=2)
+    RateTiles(offsets=tensor([0, 2], dtype=torch.int32), others=tensor([1, 0, 0, 1, 0, 0, 0, 0]), values=None)
     """
     offsets, others, values = sparse
-    counts, device = offsets.diff(), others.device
-    block = _padded(len(counts), least)
-    more = (len(counts) - counts.bincount().cumsum(0)).tolist()  # classes with more rates than 0, 1, ...
-    deepest = len(more) - 1
-
-    def size(level: int) -> int:
-        heavy = more[level]
-        return level * block + (heavy and (deepest - level) * _padded(heavy, least) + 2 * block)
-
-    levels = min(range(deepest + 1), key=size)
-    heavy = _padded(more[levels], least) if more[levels] else 0
-    deep = deepest - levels if heavy else 0
-    place = torch.full((block,), -1, dtype=torch.int64, device=device)
-    place[: len(counts)][counts > levels] = torch.arange(more[levels], device=device)
-    row = torch.arange(len(counts), device=device).repeat_interleave(counts)
-    level = torch.arange(len(others), device=device) - offsets[row]
-    beyond = levels * block + (level - levels) * heavy + place[row]
-    at = torch.where(level < levels, level * block + row, beyond)
-    total = levels * block + deep * heavy
-    return RateLevels(
-        torch.tensor([levels, deep, heavy, block]),
-        torch.cat([others.new_zeros(total).index_put_((at,), others), place]).int(),
-        torch.zeros(total, device=device).index_put_((at,), values.float()),
-    )
-
-
-def _padded(count: int, least: int) -> int:
-    return max(1 << (count - 1).bit_length(), least)
+    counts = offsets.diff()
+    classes = torch.arange(len(counts), device=counts.device)
+    padded = counts.new_zeros(-(-len(counts) // width) * width).index_put_((classes,), counts)
+    levels = padded.view(-1, width).amax(dim=1)
+    starts = torch.cat([levels.new_zeros(1), (levels + levels % 2).cumsum(0)])
+    row = classes.repeat_interleave(counts)
+    level = starts[row // width] + torch.arange(len(others), device=others.device) - offsets[row]
+    pairs = others | values.float().contiguous().view(torch.int32).long() << 32
+    found = pairs.new_zeros((int(starts[-1]) + 2) * width)  # two levels more, that are read in advance
+    return RateTiles(starts.int(), found.index_put_((level * width + row % width,), pairs))
 
 
 def check_rates(rates: Tensor, *, background: int | None = None) -> None:
