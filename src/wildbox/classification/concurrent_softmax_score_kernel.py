@@ -69,6 +69,7 @@ def scores(logits: Tensor, rates: Tensor, tiles: RateTiles) -> tuple[Tensor, Ten
                 WIDTH=width,
                 GROUP=group,
                 num_warps=width // 32,
+                maxnreg=64,  # as many programs at once as the GPU's threads allow
             )
     return found, finite
 
@@ -103,21 +104,19 @@ def _score_kernel(
         tl.store(finite + p, total == total, mask=here)
         tl.store(space + k[:, None] * GROUP, tl.trans(exponentials), mask=(k < COLUMNS)[:, None])
         tl.debug_barrier()
-        for tile in range(0, (COLUMNS + WIDTH - 1) // WIDTH):
+        some = tl.zeros([WIDTH, GROUP], dtype=tl.int32)
+        for tile in range((COLUMNS + WIDTH - 1) // WIDTH):
             i = tile * WIDTH + tl.arange(0, WIDTH)
             own = tl.load(space + i[:, None] * GROUP, mask=(i < COLUMNS)[:, None], other=0.0)
             left = _left(total, space, starts + tile, pairs, WIDTH, GROUP)
-            score = tl.minimum(own / left.to(tl.float32), 1.0)
-            doubtful = (left < 1e-8 * total[None, :]) & (i < COLUMNS)[:, None]
-            j = tl.min(tl.min(tl.where(doubtful, i[:, None], BLOCK), axis=1), axis=0)
-            while j < BLOCK:
-                exact = _exact(j, logits, rates, p, here, k, COLUMNS)
-                score = tl.where(doubtful & (i == j)[:, None], exact[None, :], score)
-                later = doubtful & (i > j)[:, None]
-                j = tl.min(tl.min(tl.where(later, i[:, None], BLOCK), axis=1), axis=0)
+            cancelled = (left < 1e-8 * total[None, :]) & (i < COLUMNS)[:, None]
+            some |= cancelled.to(tl.int32)
+            score = tl.where(cancelled, -1.0, tl.minimum(own / left.to(tl.float32), 1.0))
             column = scores + p[None, :] * COLUMNS + i[:, None]
             tl.store(column, score, mask=here[None, :] & (i < COLUMNS)[:, None])
         tl.debug_barrier()
+        if tl.max(tl.max(some, axis=1), axis=0) > 0:
+            _replace_cancelled(scores, logits, rates, p, here, k, COLUMNS, BLOCK)
 
 
 @compiled
@@ -125,16 +124,15 @@ def _left(total, space, starts, pairs, WIDTH: tl.constexpr, GROUP: tl.constexpr)
     """(WIDTH, GROUP) the denominators of the classes of a tile; the next pairs are on their way meanwhile."""
     first = tl.load(starts)
     last = tl.load(starts + 1)
-    pairs += first * WIDTH + tl.arange(0, WIDTH)
-    one = tl.load(pairs)
-    two = tl.load(pairs + WIDTH)
+    lane = tl.arange(0, WIDTH)
+    one = tl.load(pairs + first * WIDTH + lane)
+    two = tl.load(pairs + (first + 1) * WIDTH + lane)
     left = tl.zeros([WIDTH, GROUP], dtype=tl.float64) + total[None, :]
-    for _ in range(first, last, 2):
+    for level in range(first, last, 2):
         left -= _taken(one, space, GROUP)
+        one = tl.load(pairs + (level + 2) * WIDTH + lane)
         left -= _taken(two, space, GROUP)
-        pairs += 2 * WIDTH
-        one = tl.load(pairs)
-        two = tl.load(pairs + WIDTH)
+        two = tl.load(pairs + (level + 3) * WIDTH + lane)
     return left
 
 
@@ -142,6 +140,19 @@ def _left(total, space, starts, pairs, WIDTH: tl.constexpr, GROUP: tl.constexpr)
 def _taken(pair, space, GROUP: tl.constexpr):
     rate = (pair >> 32).to(tl.int32).to(tl.float32, bitcast=True).to(tl.float64)
     return rate[:, None] * tl.load(space + pair.to(tl.int32)[:, None] * GROUP).to(tl.float64)
+
+
+@compiled
+def _replace_cancelled(scores, logits, rates, p, here, k, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
+    """Compute anew the scores of -1 in the rows p."""
+    seen = here[:, None] & (k < COLUMNS)[None, :]
+    cancelled = tl.load(scores + p[:, None] * COLUMNS + k[None, :], mask=seen, other=0.0) < 0.0
+    j = tl.min(tl.min(tl.where(cancelled, k[None, :], BLOCK), axis=1), axis=0)
+    while j < BLOCK:
+        rows = tl.max((cancelled & (k == j)[None, :]).to(tl.int32), axis=1) > 0
+        tl.store(scores + p * COLUMNS + j, _exact(j, logits, rates, p, here, k, COLUMNS), mask=rows)
+        later = cancelled & (k > j)[None, :]
+        j = tl.min(tl.min(tl.where(later, k[None, :], BLOCK), axis=1), axis=0)
 
 
 @compiled
