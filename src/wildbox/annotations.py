@@ -216,10 +216,10 @@ class Annotations:
             InputError: an index that stands twice.
         """
         keep = np.arange(len(self.image_ids))[np.asarray(images, np.int64)]  # from the end, too
-        if len(np.unique(keep)) != len(keep):
-            raise InputError("an image stands twice among those to select")
         if len(keep) and (np.diff(keep) == 1).all():
             return self._between(keep[0], keep[-1] + 1)
+        if len(np.unique(keep)) != len(keep):
+            raise InputError("an image stands twice among those to select")
         order, ends = self._image_labels_by_image
         (rows, image), (verified, labelled) = (_of_lists(keep, offsets) for offsets in (self.offsets, ends))
         return self._of_valid(

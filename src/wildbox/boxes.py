@@ -20,9 +20,7 @@ def intersection(
     """Area that two boxes share; 0 where they only touch. Compiled, for inner loops."""
     width = min(ax2, bx2) - max(ax1, bx1)
     height = min(ay2, by2) - max(ay1, by1)
-    if width <= 0.0 or height <= 0.0:
-        return 0.0
-    return width * height
+    return width * height if (width > 0.0) & (height > 0.0) else 0.0
 
 
 @numba.njit(cache=True, nogil=True)

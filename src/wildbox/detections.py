@@ -62,6 +62,24 @@ class Detections:
             object.__setattr__(self, name, column)
         self._check(unique=unique)
 
+    @classmethod
+    def of_checked(
+        cls, vocabulary: Vocabulary, image_ids: UniqueIds, offsets: Ints, **columns: Ints | Floats
+    ) -> Detections:
+        """A table that is not checked, sorted or copied: its columns come from a reader that saw to all that.
+
+        Args:
+            offsets: see `Detections.offsets`.
+            columns: image, boxes, label and score, in C order.
+        """
+        table = object.__new__(cls)
+        for column in columns.values():
+            column.setflags(write=False)
+        given = {"vocabulary": vocabulary, "image_ids": image_ids, "offsets": offsets, **columns}
+        for name, value in given.items():
+            object.__setattr__(table, name, value)
+        return table
+
     def _check(self, *, unique: bool) -> None:
         if not unique and len(set(self.image_ids)) != len(self.image_ids):
             raise InputError("an image id stands twice among the images")

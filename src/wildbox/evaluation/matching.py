@@ -40,8 +40,9 @@ Chains = tuple[Ints, Ints, Ints]
 first of its ordinary and the first of its group-of boxes (C, 2), where these are matched apart, and else the first of
 all and none; of each box the next one of its chain. -1: none. And of each box the first of the detections that reached
 it, likewise."""
-Asking = tuple[Places, Ints]
-"""The detections of an image whose class has a box there, and the box that each reached, -1 for none."""
+Asking = tuple[Places, Places, Ints, Floats, Places]
+"""Memory for the detections of the image at hand: those whose class has an ordinary box there, those whose class has a
+group-of box; of each of the former the box of largest IoU and that IoU; and which of these reach it."""
 
 
 def match(
@@ -128,7 +129,13 @@ def _match_images(
     most, most_found = _longest(truth[0][first : last + 1]), _longest(offsets[first : last + 1])
     start = np.full((classes, 2), -1, np.int64)
     link, winner = np.empty(most, np.int64), np.empty(most, np.int64)
-    asking = (np.empty(most_found, np.uint64), np.empty(most_found, np.int64))
+    asking = (
+        np.empty(most_found, np.uint64),
+        np.empty(most_found, np.uint64),
+        np.empty(most_found, np.int64),
+        np.empty(most_found, np.float64),
+        np.empty(most_found, np.uint64),
+    )
     for b in range(first, last):
         begin, end = truth[0][b], truth[0][b + 1]
         winner[: end - begin] = -1
@@ -183,35 +190,93 @@ def _match_image(
     """Let the detections of an image ask for the box of largest IoU, which keeps the first of them; group-of boxes
     absorb what is left. Whether equal scores came out differently."""
     label, score, boxes = found
-    (start, link, winner), (asked, nearest), is_group_of = chains, asking, truth[1]
+    (start, link, winner), (asked, near_groups, nearest, _, reached), is_group_of = chains, asking, truth[1]
+    if absorbing:
+        for d in range(len(label)):
+            if not ((boxes[d, 0] < boxes[d, 2]) & (boxes[d, 1] < boxes[d, 3])):
+                outcome[d] = NO_AREA
+    asked = asked[: _with_box(label, start[:, 0], outcome, asked)]
+    for k in reached[: _find(asked, label, boxes, truth[0], chains, asking, iou)]:
+        d, t = asked[k], nearest[k]
+        if is_group_of[t]:
+            outcome[d] = IGNORED
+        elif winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
+            winner[t] = d
+    for d in winner[: len(is_group_of)]:
+        if d >= 0:
+            outcome[d] = TRUE
+    if not (absorbing and is_group_of.any()):
+        return _any_tied(asked, len(is_group_of), found, chains, outcome)
+    near_groups = near_groups[: _with_box(label, start[:, 1], outcome, near_groups)]
+    for d in near_groups:
+        t = _absorb(d, start[label[d], 1], link, boxes, truth[0], iou)
+        if t >= 0:
+            outcome[d] = IGNORED
+            if winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
+                winner[t] = d
+    for t in range(len(is_group_of)):
+        if is_group_of[t] and winner[t] >= 0 and score[winner[t]] > 0:
+            outcome[winner[t]] = GROUP
+    return _any_tied(asked, len(is_group_of), found, chains, outcome) or _any_tied(
+        near_groups, len(is_group_of), found, chains, outcome
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _with_box(label: Places, start: Ints, outcome: Outcomes, rows: Places) -> int:
+    """Put into `rows` the detections that are FALSE so far and whose class has a box; how many these are.
+
+    Without a branch, which would be guessed wrong too often, as below.
+    """
     count = 0
     for d in range(len(label)):
-        if absorbing and not ((boxes[d, 0] < boxes[d, 2]) & (boxes[d, 1] < boxes[d, 3])):
-            outcome[d] = NO_AREA
-        asked[count] = d  # written over by the next one that asks; a branch would be guessed wrong too often
-        count += (outcome[d] == FALSE) & (max(start[label[d], 0], start[label[d], 1]) >= 0)
-    for k in range(count):
+        rows[count] = d  # written over by the next one
+        count += (outcome[d] == FALSE) & (start[label[d]] >= 0)
+    return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _find(
+    asked: Places,
+    label: Places,
+    found: Floats,
+    boxes: Floats,
+    chains: Chains,
+    asking: Asking,
+    iou: float,
+) -> int:
+    """Of each detection that asks the box of largest IoU, the first of its chain among equals; and those, in order,
+    of which that is at least `iou`: how many these are."""
+    (start, link, _), (_, _, nearest, largest, some) = chains, asking
+    count = 0
+    for k in range(len(asked)):
         d = asked[k]
-        t = nearest[k] = _find(d, start[label[d], 0], link, boxes, truth[0], iou)
-        if t >= 0 and (winner[t] < 0 or _stands_before(d, winner[t], score, boxes)):
-            winner[t] = d
-    for k in range(count):
-        d, t = asked[k], nearest[k]
-        if t >= 0 and is_group_of[t]:
-            outcome[d] = IGNORED
-        elif t >= 0 and winner[t] == np.int64(d):
-            outcome[d] = TRUE
-        elif start[label[d], 1] >= 0:
-            t = _absorb(d, start[label[d], 1], link, boxes, truth[0], iou)
-            if t >= 0:
-                outcome[d] = IGNORED
-                if winner[t] < 0 or _stands_before(d, winner[t], score, boxes):
-                    winner[t] = d
-    if absorbing:
-        for t in range(len(is_group_of)):
-            if is_group_of[t] and winner[t] >= 0 and score[winner[t]] > 0:
-                outcome[winner[t]] = GROUP
-    return _any_tied(asked[:count], len(is_group_of), found, chains, outcome)
+        t = start[label[d], 0]
+        overlap = _overlap(d, t, found, boxes)
+        nearest[k], largest[k] = t, overlap if overlap > -1.0 else -1.0  # of two without area it is NaN
+        some[count] = k
+        count += link[t] >= 0
+    for k in some[:count]:
+        d, t = asked[k], link[nearest[k]]
+        while t >= 0:
+            overlap = _overlap(d, t, found, boxes)
+            if overlap > largest[k]:
+                nearest[k], largest[k] = t, overlap
+            t = link[t]
+    count = 0
+    for k in range(len(asked)):
+        some[count] = k
+        count += largest[k] >= iou
+    return count
+
+
+@numba.njit(cache=True, inline="always")
+def _overlap(d: int, t: int, found: Floats, boxes: Floats) -> float:
+    """Intersection over union."""
+    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
+    x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
+    shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
+    return shared / ((ax2 - ax1) * (ay2 - ay1) + (x2 - x1) * (y2 - y1) - shared)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -252,22 +317,6 @@ def _stands_before(a: int, b: int, score: Floats, boxes: Floats) -> bool:
         if boxes[a, i] != boxes[b, i]:
             return bool(boxes[a, i] < boxes[b, i])
     return False
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _find(d: int, t: int, link: Ints, found: Floats, boxes: Floats, iou: float) -> int:
-    """Of the chain from t on, the first box of largest IoU with detection d; -1 where that is below `iou`."""
-    best, largest = -1, -1.0
-    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
-    area = (ax2 - ax1) * (ay2 - ay1)
-    while t >= 0:
-        x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
-        shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
-        overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
-        if overlap > largest:
-            best, largest = t, overlap
-        t = link[t]
-    return best if largest >= iou else -1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

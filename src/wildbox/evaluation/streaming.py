@@ -13,7 +13,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from wildbox.annotations import Annotations, expand
+from wildbox.annotations import Annotations, Ints, expand
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation.matches import Matches, merge
@@ -156,11 +156,11 @@ def evaluate_pieces(
     return evaluator.compute()
 
 
-def _positions(ids: Sequence[str], all_ids: Sequence[str], position: dict[str, int]) -> Sequence[int]:
+def _positions(ids: Sequence[str], all_ids: Sequence[str], position: dict[str, int]) -> Sequence[int] | Ints:
     """Of those ids that have one; quickly where they stand one after the other, as most detections are written."""
     first = position.get(ids[0], 0) if ids else 0
     if all_ids[first : first + len(ids)] == ids:
-        return range(first, first + len(ids))
+        return np.arange(first, first + len(ids))
     return [position[id_] for id_ in ids if id_ in position]
 
 

@@ -81,7 +81,11 @@ def _made(
     score, boxes = rows.values
     label = rows.labels(vocabulary)
     odd.append(oddities(rows, relative=relative))
-    return Detections(vocabulary, images, image, boxes, label, score)
+    if len(images) < len(rows.runs):
+        return Detections(vocabulary, images, image, boxes, label, score)
+    offsets = np.append(0, np.cumsum(rows.lengths))
+    columns = {"image": image, "boxes": boxes, "label": label, "score": score}
+    return Detections.of_checked(vocabulary, images, offsets, **columns)
 
 
 def _last_files(files: Sequence[Path]) -> dict[str, int]:

@@ -267,8 +267,7 @@ def number_images(
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
     if image_ids is None:
-        different = runs.unique(maintain_order=True)
-        images = runs if len(different) == len(runs) else different
+        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
         ids, index = UniqueIds(images.to_list()), _places(runs, images)
     else:
         ids, images = UniqueIds(image_ids), pl.Series(image_ids, dtype=TEXT)
