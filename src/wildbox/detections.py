@@ -64,7 +64,7 @@ class Detections:
 
     @classmethod
     def of_checked(
-        cls, vocabulary: Vocabulary, image_ids: UniqueIds, offsets: Ints, **columns: Ints | Floats
+        cls, vocabulary: Vocabulary, image_ids: tuple[str, ...], offsets: Ints, **columns: Ints | Floats
     ) -> Detections:
         """A table that is not checked, sorted or copied: its columns come from a reader that saw to all that.
 

@@ -276,7 +276,7 @@ def _overlap(d: int, t: int, found: Floats, boxes: Floats) -> float:
     ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
     x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
     shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
-    return shared / ((ax2 - ax1) * (ay2 - ay1) + (x2 - x1) * (y2 - y1) - shared)
+    return float(shared / ((ax2 - ax1) * (ay2 - ay1) + (x2 - x1) * (y2 - y1) - shared))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import numba
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from wildbox.errors import InputError
 from wildbox.formats.files import BYTE_ORDER_MARK, open_file, tell
+from wildbox.formats.regular_lines import regular_lines
 
 TEXT: pl.DataType = pl.String()
 NUMBER: pl.DataType = pl.Float64()
@@ -36,10 +35,7 @@ POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """Of some damaged files polars panics, which is no Exception."""
 MOST_THREADS = 8
 """That work on a file's parts."""
-BLOCK = 32
-"""Bytes that are looked at together; of 8 to 64 the fastest."""
 NUMERAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
-COMMA, BREAK, RETURN, QUOTE, SPACE = b',\n\r" '
 
 Columns = Mapping[str, pl.DataType]
 T = TypeVar("T")
@@ -196,40 +192,6 @@ def _lines(stream: BinaryIO) -> bytes:
     return data + stream.readline() if data else data
 
 
-@numba.njit(nogil=True, cache=True)
-def _regular_lines(data: NDArray[np.uint8], fields: int) -> int:
-    """Lines, each of them `fields` fields, quotes being respected; -1 where there is anything else.
-
-    That is: another number of fields, a line break within quotes, a null character, a carriage return that is
-    not before a line break. The last line may lack its line break.
-    """
-    lines, seen, quoted = 0, 1, False
-    for start in range(0, len(data), BLOCK):
-        end = min(start + BLOCK, len(data))
-        commas, special = np.uint8(0), np.uint8(quoted or end < start + BLOCK)
-        for byte in data[start:end]:  # without branches, so that it is vectorized
-            commas += np.uint8(byte == COMMA)
-            special |= np.uint8(byte < SPACE) | np.uint8(byte == QUOTE)
-        if not special:
-            seen = int(seen + np.int64(commas))
-            continue
-        for i in range(start, end):
-            byte = data[i]
-            if byte == QUOTE:
-                quoted = not quoted
-            elif byte == COMMA:
-                seen += not quoted
-            elif byte == BREAK:
-                if quoted or seen != fields:
-                    return -1
-                lines, seen = lines + 1, 1
-            elif byte == 0 or (byte == RETURN and (i + 1 == len(data) or data[i + 1] != BREAK)):
-                return -1
-    if data[-1] == BREAK:
-        return lines
-    return -1 if quoted or seen != fields else lines + 1
-
-
 def find_line(path: str | Path, column: str, value: str) -> int | None:
     """Line of the first row with a value that is known to be in a column of text."""
     return first_line(path, {column: TEXT}, pl.col(column) == value, within=value)
@@ -261,7 +223,7 @@ def _read_numbered(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
 
 def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:
     """The wanted columns, or nothing where a chunk has to be read carefully."""
-    lines = _regular_lines(np.frombuffer(data, np.uint8), len(layout.fields)) if data else -1
+    lines = regular_lines(np.frombuffer(data, np.uint8), len(layout.fields)) if data else -1
     if lines < 0:
         return None
     try:
