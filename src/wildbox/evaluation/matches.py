@@ -194,8 +194,9 @@ def merge(parts: list[Matches]) -> Matches:
         part = parts.pop(0)
         is_new, of_images = number >= 0, np.diff(part.offsets)
         counts.append(of_images[is_new])
-        found = _fill(whole, FOUND, part, np.repeat(is_new, of_images), found)
-        _fill(whole, TRUTH, part, is_new[part.truth_image], true)
+        every = bool(is_new.all())
+        found = _fill(whole, FOUND, part, None if every else np.repeat(is_new, of_images), found)
+        _fill(whole, TRUTH, part, None if every else is_new[part.truth_image], true)
         image = number[part.truth_image]
         true = _put(whole["truth_image"], image[image >= 0], true)
     columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
@@ -219,13 +220,13 @@ def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDA
 
 
 def _fill(
-    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, rows: Bools, start: int
+    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, rows: Bools | None, start: int
 ) -> int:
-    """Put some rows of a part into the whole, from `start` on; where they end."""
+    """Put some rows of a part into the whole, or all, from `start` on; where they end."""
     end = start
     for name in names:
         column = getattr(part, name)
-        end = _put(whole[name], column if rows.all() else column[rows], start)
+        end = _put(whole[name], column if rows is None else column[rows], start)
     return end
 
 
