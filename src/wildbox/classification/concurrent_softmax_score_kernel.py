@@ -35,7 +35,7 @@ def tile_width(columns: int) -> int:
 
 
 def _block(columns: int) -> int:
-    return max(1 << (columns - 1).bit_length(), 32)
+    return max(int(triton.next_power_of_2(columns)), 32)
 
 
 def scores(logits: Tensor, rates: Tensor, tiles: RateTiles) -> tuple[Tensor, Tensor]:

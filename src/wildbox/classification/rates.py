@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wildbox.errors import ConfigError, InputError
@@ -58,11 +59,9 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     """
     offsets, others, values = sparse
     counts = offsets.diff()
-    classes = torch.arange(len(counts), device=counts.device)
-    padded = counts.new_zeros(-(-len(counts) // width) * width).index_put_((classes,), counts)
-    levels = padded.view(-1, width).amax(dim=1)
+    levels = F.pad(counts, (0, -len(counts) % width)).view(-1, width).amax(dim=1)
     starts = torch.cat([levels.new_zeros(1), (levels + levels % 2).cumsum(0)])
-    row = classes.repeat_interleave(counts)
+    row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     level = starts[row // width] + torch.arange(len(others), device=others.device) - offsets[row]
     pairs = others | values.float().contiguous().view(torch.int32).long() << 32
     found = pairs.new_zeros((int(starts[-1]) + 2) * width)  # two levels more, that are read in advance
