@@ -42,6 +42,7 @@ from wildbox import Annotations, Detections, InputWarning, Vocabulary, evaluate,
 from wildbox.annotations import Floats  # noqa: E402
 from wildbox.evaluation import protocol_named  # noqa: E402
 from wildbox.evaluation.files import evaluate_files  # noqa: E402
+from wildbox.formats.detection_parts import open_beside  # noqa: E402
 from wildbox.formats.open_images import write_open_images  # noqa: E402
 from wildbox.formats.storage import write_detections  # noqa: E402
 
@@ -238,10 +239,9 @@ def files(images: int, repeats: int) -> list[Row]:
             write_detections(world.detections(), found)
 
             def run(found: Path = found) -> None:
-                truth = read_open_images(boxes, classes=world.vocabulary)
-                evaluate_files(
-                    found, truth, protocol=protocol_named(PROTOCOL, group_of_weight=GROUP_OF_WEIGHT)
-                ).write(log)
+                opened, truth = open_beside(found, lambda: read_open_images(boxes, classes=world.vocabulary))
+                protocol = protocol_named(PROTOCOL, group_of_weight=GROUP_OF_WEIGHT)
+                evaluate_files(opened, truth, protocol=protocol).write(log)
 
             def read(found: Path = found) -> None:
                 ids = {"ImageID": pl.String()}

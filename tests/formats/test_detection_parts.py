@@ -15,7 +15,7 @@ from wildbox.errors import InputError, InputWarning
 from wildbox.evaluation import evaluate, protocol_named
 from wildbox.evaluation.files import evaluate_files
 from wildbox.formats import detection_table
-from wildbox.formats.detection_parts import read_detection_parts
+from wildbox.formats.detection_parts import open_beside, read_detection_parts
 from wildbox.formats.storage import read_detections, write_detections
 from wildbox.vocabulary import Vocabulary
 
@@ -135,3 +135,27 @@ def test_one_warning_for_all_pieces(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.ap, whole.ap)
     for name, column in whole.columns.items():
         np.testing.assert_array_equal(result.columns[name], column)
+
+
+def test_what_is_opened_beside_something_else_is_read_once(tmp_path: Path) -> None:
+    cat = Vocabulary(("cat",))
+    found = Detections(cat, ("a", "b"), [0, 1], [[0, 0, 1, 1]] * 2, [0, 0], [0.5, 0.25])
+    for ending in ("csv", "parquet", "json"):
+        file = tmp_path / f"found.{ending}"
+        write_detections(found, file)
+        opened, other = open_beside(file, lambda: "truth")
+        if ending != "csv":
+            file.unlink()
+        [pieces] = list(map(list, read_detection_parts(opened, vocabulary=cat)))
+        assert other == "truth"
+        assert [piece().score.tolist() for piece in pieces] == [[0.5, 0.25]]
+
+
+def test_opening_beside_something_else_tells_what_is_wrong_there_first(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise InputError("the truth is wrong")
+
+    with pytest.raises(InputError, match="the truth is wrong"):
+        open_beside(tmp_path / "none.parquet", fail)
+    with pytest.raises(InputError, match=r"none\.parquet: cannot be read"):
+        open_beside(tmp_path / "none.parquet", lambda: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +82,7 @@ def evaluate(
     from wildbox.evaluation.matches import write_matches
     from wildbox.evaluation.result import log_ending
     from wildbox.formats.annotated import open_annotations
+    from wildbox.formats.detection_parts import open_beside
 
     log_ending(out)
     if protocol in ("coco", "lvis"):
@@ -92,11 +94,10 @@ def evaluate(
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
         rules = _protocol(protocol, image_labels, group_of_weight=group_of_weight)
-        source = open_annotations(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+        read = partial(open_annotations, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
+        found, source = open_beside(detections, partial(read, truth))
         table, tree = source.whole(), source.hierarchy
-        result = evaluate_files(
-            detections, table, protocol=rules, hierarchy=tree, expand_found=expand_detections
-        )
+        result = evaluate_files(found, table, protocol=rules, hierarchy=tree, expand_found=expand_detections)
     told = [f"{name} {value:.4f}" for name, value in result.summary.items()]
     if samples and result.matches is not None:
         interval = bootstrap(result.matches, samples=samples, seed=seed).mean()

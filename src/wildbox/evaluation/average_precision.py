@@ -31,10 +31,16 @@ def area_under(precision: Floats, recall: Floats) -> float:
     >>> area_under(np.array([1.0, 2 / 3]), np.array([0.25, 0.5]))  # 1/4 at precision 1, 1/4 at 2/3
     0.41666666666666663
     """
-    rise = recall.copy()
-    rise[1:] -= recall[:-1]
-    rise *= np.maximum.accumulate(precision[::-1])[::-1]
-    return float(rise.sum())
+    return float(_area(precision, recall))
+
+
+@numba.njit(cache=True, nogil=True)
+def _area(precision: Floats, recall: Floats) -> float:
+    area, best = 0.0, 0.0
+    for k in range(len(recall) - 1, -1, -1):
+        best = max(best, precision[k])
+        area += best * (recall[k] - (recall[k - 1] if k else 0.0))
+    return area
 
 
 def eleven_point(precision: Floats, recall: Floats) -> float:

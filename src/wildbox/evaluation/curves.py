@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import pairwise
 from pathlib import Path
 
 import numba
@@ -47,10 +46,7 @@ class Curves:
     @cached_property
     def true_before(self) -> Floats:
         """(P,) what the true positives up to and with this one are worth."""
-        total = np.empty(len(self.worth))
-        for first, last in pairwise(self.offsets):
-            np.cumsum(self.worth[first:last], out=total[first:last])
-        return total
+        return _sums(self.offsets, self.worth)
 
     @property
     def precision(self) -> Floats:
@@ -89,6 +85,18 @@ def curves(matches: Matches) -> Curves:
     false_before, false_until = _running(offsets, score, *(reduce(np.add, parts) for parts in counted))
     worth = matches.worth[matches.outcome[rows]]
     return Curves(offsets, score, worth, false_before, false_until, truth)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sums(offsets: Ints, worth: Floats) -> Floats:
+    """The sum within each class up to and with each true positive."""
+    sums = np.empty(len(worth))
+    for c in range(len(offsets) - 1):
+        total = 0.0
+        for p in range(offsets[c], offsets[c + 1]):
+            total += worth[p]
+            sums[p] = total
+    return sums
 
 
 @numba.njit(cache=True, nogil=True)

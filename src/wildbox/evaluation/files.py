@@ -16,14 +16,14 @@ from wildbox.evaluation.error_kinds import ErrorKinds, error_kinds
 from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.evaluation.streaming import evaluate_pieces
-from wildbox.formats.detection_parts import read_detection_parts
+from wildbox.formats.detection_parts import DetectionFiles, read_detection_parts
 from wildbox.formats.detection_rows import is_json
 from wildbox.formats.storage import detection_files, read_coco_results, read_detections
 from wildbox.vocabulary import Hierarchy
 
 
 def evaluate_files(
-    path: str | Path,
+    path: str | Path | DetectionFiles,
     truth: Annotations,
     *,
     protocol: Protocol,
@@ -35,6 +35,7 @@ def evaluate_files(
     Several files are evaluated one after the other, in the memory of one and 11 bytes for each detection of the others.
 
     Args:
+        path: or what `open_beside` opened while the truth was read.
         expand_found: detections, too, are expanded by the hierarchy.
     Raises:
         ConfigError: detections to expand and no hierarchy.

@@ -6,9 +6,10 @@ Letters: D detections.
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import takewhile
 
 import numpy as np
@@ -131,37 +132,49 @@ def evaluate_pieces(
     truth = truth if hierarchy is None else expand(truth, hierarchy)
     upward = hierarchy if expand_found else None
     evaluator = StreamingEvaluator(protocol, image_labels=len(truth.image_labels))
-    position = {id_: i for i, id_ in enumerate(truth.image_ids)}
-    seen: set[str] = set()
+    places = _Places(truth.image_ids)
     unknown: dict[str, int] = {}
 
-    def matched(piece: Piece) -> tuple[tuple[str, ...], Matches]:
+    def matched(piece: Piece) -> tuple[Ints, dict[str, int], Matches]:
         found = piece() if upward is None else expand_detections(piece(), upward)
-        here = truth.select(_positions(found.image_ids, truth.image_ids, position))
+        images = places.of(found.image_ids)
+        here = truth.select(images)
         strange = protocol.unknown_images(found, here)
-        unknown.update(strange)
-        return found.image_ids, protocol.match(found, with_images(here, strange) if strange else here)
+        return images, strange, protocol.match(found, with_images(here, strange) if strange else here)
 
+    is_seen = np.zeros(len(truth.image_ids), bool)
     for pieces in groups:
-        for ids, matches in at_once([partial(matched, piece) for piece in pieces]):
-            if not seen.isdisjoint(ids):
-                twice = next(id_ for id_ in ids if id_ in seen)
-                raise InputError(f"image {twice!r} stands in two pieces of the detections")
-            seen.update(ids)
+        for images, strange, matches in at_once([partial(matched, piece) for piece in pieces]):
+            twice = [truth.image_ids[i] for i in images[is_seen[images]]]
+            twice += [id_ for id_ in strange if id_ in unknown]
+            if twice:
+                raise InputError(f"image {twice[0]!r} stands in two pieces of the detections")
+            is_seen[images] = True
+            unknown |= strange
             evaluator.add(matches)
     if unknown:
         protocol.tell_unknown(unknown, sum(map(len, evaluator.parts)))
-    rest = truth.select(sorted(position[id_] for id_ in position.keys() - seen))
+    rest = truth.select(np.flatnonzero(~is_seen))
     evaluator.add(protocol.match(_no_detections(truth.vocabulary), rest))
     return evaluator.compute()
 
 
-def _positions(ids: Sequence[str], all_ids: Sequence[str], position: dict[str, int]) -> Sequence[int] | Ints:
-    """Of those ids that have one; quickly where they stand one after the other, as most detections are written."""
-    first = position.get(ids[0], 0) if ids else 0
-    if all_ids[first : first + len(ids)] == ids:
-        return np.arange(first, first + len(ids))
-    return [position[id_] for id_ in ids if id_ in position]
+@dataclass(frozen=True)
+class _Places:
+    """Where images stand among all."""
+
+    ids: tuple[str, ...]
+
+    @cached_property
+    def by_id(self) -> dict[str, int]:
+        return {id_: i for i, id_ in enumerate(self.ids)}
+
+    def of(self, some: tuple[str, ...]) -> Ints:
+        """Of those that are there; quickly where all are sorted and these follow one another, as they mostly do."""
+        first = bisect_left(self.ids, some[0]) if some else 0
+        if self.ids[first : first + len(some)] == some:
+            return np.arange(first, first + len(some))
+        return np.array([self.by_id[id_] for id_ in some if id_ in self.by_id], np.int64)
 
 
 def _no_detections(vocabulary: Vocabulary) -> Detections:

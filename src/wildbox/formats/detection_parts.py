@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from wildbox.detections import Detections, concatenate_detections
-from wildbox.formats.detection_rows import ids_in, read_rows, row_pieces
+from wildbox.formats.detection_rows import ids_in, read_rows, read_table
+from wildbox.formats.detection_table import DetectionTable
 from wildbox.formats.labelled_rows import LabelledRows, number_images
 from wildbox.formats.storage import Oddities, detection_files, oddities, tell_oddities
 from wildbox.vocabulary import Vocabulary
 
+Truth = TypeVar("Truth")
 Piece = Callable[[], Detections]
 """Makes the detections of some images, when it is called."""
 
 
+class DetectionFiles:
+    """The files of detections that a path names; a single .parquet or .json is read at once, and held until it is used.
+
+    Raises:
+        InputError: no such files; a file that cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.files = detection_files(path)
+        self._read = [read_table(self.files[0])] if len(self.files) == 1 else []
+
+    def table(self, file: Path) -> DetectionTable | None:
+        """As `read_table`."""
+        return self._read.pop() if self._read else read_table(file)
+
+
+def open_beside(path: str | Path, read: Callable[[], Truth]) -> tuple[DetectionFiles, Truth]:
+    """Open detections while something else is read, as the truth: the disk and all cores have more to do.
+
+    Raises:
+        InputError: as `read` or, where that goes well, as `DetectionFiles`.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(DetectionFiles, path)
+        truth = read()
+    return opened.result(), truth
+
+
 def read_detection_parts(
-    path: str | Path,
+    path: str | Path | DetectionFiles,
     *,
     vocabulary: Vocabulary,
     image_ids: Sequence[str] | None = None,
@@ -42,23 +74,25 @@ def read_detection_parts(
     [('a',)]
     """
     known = None if image_ids is None or more_images else set(image_ids)
-    files = detection_files(path)
-    last = _last_files(files)
+    found = path if isinstance(path, DetectionFiles) else DetectionFiles(path)
+    last = _last_files(found.files)
     waiting: list[Detections] = []
-    for number, file in enumerate(files):
+    for number, file in enumerate(found.files):
         odd: list[Oddities] = []
         made = partial(_made, vocabulary=vocabulary, known=known, relative=relative, odd=odd)
         if last:
-            found = made(partial(read_rows, file, classes=vocabulary.ids, relative=relative))
-            found = concatenate_detections([*waiting, found])
-            later = np.array([last.get(id_, -1) > number for id_ in found.image_ids], bool)
-            waiting = [found.select(np.flatnonzero(later))]
-            pieces: list[Piece] = [partial(found.select, np.flatnonzero(~later))]
-            del found
+            some = made(partial(read_rows, file, classes=vocabulary.ids, relative=relative))
+            some = concatenate_detections([*waiting, some])
+            later = np.array([last.get(id_, -1) > number for id_ in some.image_ids], bool)
+            waiting = [some.select(np.flatnonzero(later))]
+            pieces: list[Piece] = [partial(some.select, np.flatnonzero(~later))]
+            del some
         else:
-            rows = row_pieces(file, classes=vocabulary.ids, relative=relative)
-            pieces = [partial(made, some) for some in rows]
-            del rows
+            table = found.table(file)
+            whole = [partial(read_rows, file, classes=vocabulary.ids, relative=relative)]
+            rows = whole if table is None else table.pieces(classes=vocabulary.ids, relative=bool(relative))
+            pieces = [partial(made, read) for read in rows]
+            del rows, table
         yield pieces
         pieces.clear()
         tell_oddities(odd, path=file)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,8 +53,9 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
         classes: the classes that there should be, so that reading is faster where there are no others.
         relative: whether coordinates have to be relative to the image.
     """
-    if path.suffix == ".parquet" or is_json(path):
-        return _table(path, classes=classes, relative=relative).whole()
+    table = read_table(path)
+    if table is not None:
+        return table.whole(classes=classes, relative=bool(relative))
     refused = checks(relative=bool(relative))
     if _is_submission(path):
         return _read_submission(path, refused)
@@ -63,31 +63,13 @@ def read_rows(path: Path, *, classes: Sequence[str] = (), relative: bool | None 
     return read_labelled_rows(path, NUMBERS, _values, checks=refused, likely=likely)
 
 
-def row_pieces(
-    path: Path, *, classes: Sequence[str] = (), relative: bool | None = None
-) -> list[Callable[[], LabelledRows]]:
-    """What makes the rows that `read_rows` reads, in pieces, all rows of an image in one.
-
-    The file is read, but a CSV file only when its single piece is made.
-    """
-    if path.suffix == ".parquet" or is_json(path):
-        return _table(path, classes=classes, relative=relative).pieces()
-    return [partial(read_rows, path, classes=classes, relative=relative)]
-
-
-def _table(path: Path, *, classes: Sequence[str], relative: bool | None) -> DetectionTable:
+def read_table(path: Path) -> DetectionTable | None:
+    """What a .parquet or .json file holds; of another file nothing."""
     if is_json(path):
-        return results_table(read_results(path), path, relative=relative)
-    table = _collected(path, IDS | NUMBERS, classes=classes)
-    return DetectionTable(_coded(table), path, ("row {}: ", 1), bool(relative))
-
-
-def _coded(table: pl.DataFrame) -> pl.DataFrame:
-    """With an Enum of what occurs as LabelName, unless it is one."""
-    labels = table["LabelName"]
-    if isinstance(labels.dtype, pl.Enum):
-        return table
-    return table.with_columns(labels.cast(pl.Enum(labels.unique().drop_nulls().sort())))
+        return results_table(read_results(path), path)
+    if path.suffix == ".parquet":
+        return DetectionTable(_collected(path, IDS | NUMBERS), path, ("row {}: ", 1))
+    return None
 
 
 def place_of_empty(rows: LabelledRows) -> str:
@@ -131,8 +113,8 @@ def _is_submission(path: Path) -> bool:
     return [name.strip('"') for name in line.strip().split(",")[:2]] == list(SUBMISSION)
 
 
-def _collected(path: Path, wanted: Columns, *, classes: Sequence[str] = ()) -> pl.DataFrame:
-    """Columns of a Parquet file; LabelName as an Enum of the classes, where there are no others."""
+def _collected(path: Path, wanted: Columns) -> pl.DataFrame:
+    """Columns of a Parquet file."""
     try:
         schema = pl.read_parquet_schema(path)
         missing = [name for name in wanted if name not in schema]
@@ -143,11 +125,8 @@ def _collected(path: Path, wanted: Columns, *, classes: Sequence[str] = ()) -> p
         for name in wanted:
             if wanted[name] == NUMBER and not schema[name].is_numeric():
                 raise InputError(f"column {name} holds {schema[name]}, expected numbers", path=path)
-        columns = {name: pl.col(name).cast(dtype) for name, dtype in wanted.items()}
-        if classes:
-            columns["LabelName"] = columns["LabelName"].cast(pl.Enum(classes), strict=False)
-        table = pl.scan_parquet(path).select(columns.values()).collect(engine="streaming")
-        return _collected(path, wanted) if classes and table["LabelName"].null_count() else table
+        columns = [pl.col(name).cast(dtype) for name, dtype in wanted.items()]
+        return pl.scan_parquet(path).select(columns).collect(engine="streaming")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error
     except POLARS_ERRORS as error:
@@ -206,7 +185,7 @@ def _submission_line(path: Path, column: str, value: str) -> int | None:
     return None
 
 
-def results_table(entries: pl.DataFrame, path: Path, *, relative: bool | None = None) -> DetectionTable:
+def results_table(entries: pl.DataFrame, path: Path) -> DetectionTable:
     """What `read_results` reads, as other files have it."""
     x, y, width, height = (pl.col(name) for name in ENTRY[2:6])
     ids = (
@@ -215,7 +194,7 @@ def results_table(entries: pl.DataFrame, path: Path, *, relative: bool | None = 
     )
     box = {"XMin": x, "YMin": y, "XMax": x + width, "YMax": y + height}
     table = entries.select(*ids, pl.col("score").alias("Score"), **box)
-    return DetectionTable(_coded(table), path, ("[{}]: ", 0), bool(relative))
+    return DetectionTable(table, path, ("[{}]: ", 0))
 
 
 def read_results(path: Path) -> pl.DataFrame:

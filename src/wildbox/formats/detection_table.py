@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from wildbox.boxes import Floats
 from wildbox.errors import InputError
@@ -24,12 +22,12 @@ from wildbox.formats.labelled_rows import (
     NAMED,
     Ints,
     LabelledRows,
-    starts_of_runs,
 )
+from wildbox.formats.texts import Codes, coded, runs
 from wildbox.threads import at_once
 
-Chunk = tuple[NDArray[np.unsignedinteger[Any]], tuple[Floats, ...]]
-"""Of some rows the class, an index in the Enum, and `NUMBERS`."""
+Chunk = tuple[Codes, tuple[Floats, ...]]
+"""Of some rows which of the different texts each LabelName is, and `NUMBERS`."""
 NUMBERS = dict.fromkeys(("Score", *CORNERS), NUMBER)
 IDS = {"ImageID": TEXT, "LabelName": TEXT}
 FAR = 2.0
@@ -40,93 +38,95 @@ ROWS = 2**17
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """A table with `IDS` and `NUMBERS` that holds a whole file; its LabelName is an Enum.
+    """A table with `IDS` and `NUMBERS` that holds a whole file. What needs no classes is done when it is made.
 
-    Raises (when rows are made):
-        InputError: what `checks` refuse.
+    Raises:
+        InputError: a row without one of `IDS`.
     """
 
     table: pl.DataFrame
     path: Path
     place: tuple[str, int]
     """What an error says of a row, whose number stands for {}; and the number of the first row."""
-    relative: bool
 
-    def whole(self) -> LabelledRows:
-        """All rows."""
-        return self._rows(0, len(self.table))
+    def __post_init__(self) -> None:
+        if any(self.table[name].null_count() for name in IDS):
+            self._refuse((NAMED, LABELLED))
+        _ = self._runs, self._labels
 
-    def pieces(self) -> list[Callable[[], LabelledRows]]:
+    def whole(self, *, classes: Sequence[str], relative: bool) -> LabelledRows:
+        """All rows; see `pieces`."""
+        return self._rows(0, len(self.table), self._known(classes), relative=relative)
+
+    def pieces(self, *, classes: Sequence[str], relative: bool) -> list[Callable[[], LabelledRows]]:
         """What makes some `ROWS` rows each, all those of an image in one piece.
 
         A single one, the whole, where there are few rows, or where those of an image do not stand together.
+
+        Args:
+            classes: those that the rows have then, unless there are others.
+            relative: whether coordinates have to be relative to the image.
+        Raises (when rows are made):
+            InputError: what `checks` refuse.
         """
         rows, (starts, runs) = len(self.table), self._runs
-        _ = self._chunks  # made once, here: threads that ask polars wait for one another
+        make, _ = partial(self._rows, classes=self._known(classes), relative=relative), self._chunks
         if rows <= ROWS or any(some.n_unique() < len(some) for some in (runs[:ROWS], runs)):  # few tell often
-            return [self.whole]
+            return [partial(make, 0, rows)]
         cuts = np.unique(starts[np.searchsorted(starts, np.arange(0, rows, ROWS), side="right") - 1])
-        return [partial(self._rows, *ends) for ends in pairwise([*cuts.tolist(), rows])]
+        return [partial(make, *ends) for ends in pairwise([*cuts.tolist(), rows])]
 
     @cached_property
     def _runs(self) -> tuple[Ints, pl.Series]:
-        """Where each run of rows of one image begins, and its image."""
-        image = self.table["ImageID"]
-        firsts = range(0, len(image), ROWS)
+        return runs(self.table["ImageID"])
 
-        def found(first: int) -> Ints:
-            return starts_of_runs(image[first : first + ROWS]) + first
+    @cached_property
+    def _labels(self) -> tuple[Codes, tuple[str, ...]]:
+        return coded(self.table["LabelName"])
 
-        starts = np.concatenate(
-            [np.zeros(0, np.int64), *at_once([partial(found, first) for first in firsts])]
-        )
-        continued = [first for first in firsts[1:] if image[first] == image[first - 1]]
-        starts = starts[~np.isin(starts, continued)]
-        return starts, image.gather(starts)
+    def _known(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(classes) if set(classes) >= set(self._labels[1]) else self._labels[1]
 
     @cached_property
     def _chunks(self) -> list[tuple[int, int, Chunk]]:
         """The memory that holds the table, as it is: first and last row of each piece of it, codes and numbers."""
-        if any(self.table[name].null_count() for name in IDS):
-            self._refuse()
-        codes, numbers = self.table["LabelName"].to_physical(), [self.table[name] for name in NUMBERS]
-        ends = [np.cumsum(column.chunk_lengths()) for column in (codes, *numbers)]
+        codes, numbers = self._labels[0], [self.table[name] for name in NUMBERS]
+        ends = [np.cumsum(column.chunk_lengths()) for column in numbers]
         return [
-            (start, end, (codes[start:end].to_numpy(), tuple(some[start:end].to_numpy() for some in numbers)))
+            (start, end, (codes[start:end], tuple(some[start:end].to_numpy() for some in numbers)))
             for start, end in pairwise(np.unique(np.concatenate([[0], *ends])).tolist())
         ]
 
-    def _rows(self, first: int, last: int) -> LabelledRows:
+    def _rows(self, first: int, last: int, classes: tuple[str, ...], *, relative: bool) -> LabelledRows:
         """Rows from `first` to `last`, both of them where a run begins or ends."""
         size = last - first
         label, score, boxes = np.empty(size, np.int64), np.empty(size), np.empty((size, 4))
+        index = {name: i for i, name in enumerate(classes)}
+        class_of = np.array([index[text] for text in self._labels[1]], np.int64)
 
         def put(start: int, end: int, chunk: Chunk) -> bool:
             here = slice(max(start, first) - first, min(end, last) - first)
             codes, numbers = chunk
             rows = slice(here.start + first - start, here.stop + first - start)
             some = (codes[rows], tuple(column[rows] for column in numbers))  # a null is NaN here
-            return bool(_put(some, limits(relative=self.relative), label[here], score[here], boxes[here]))
+            return bool(
+                _put(some, class_of, limits(relative=relative), label[here], score[here], boxes[here])
+            )
 
         inside = [chunk for chunk in self._chunks if chunk[0] < last and chunk[1] > first]
         if not all(at_once([partial(put, *chunk) for chunk in inside])):
-            self._refuse()
-        starts, runs = self._runs
+            self._refuse(checks(relative=relative))
+        starts, images = self._runs
         of_these = slice(*np.searchsorted(starts, (first, last)).tolist())
         lengths, values = np.diff(starts[of_these], append=last), (score, boxes)
         return LabelledRows(
-            self.path, runs[of_these], lengths, self._classes, label, values, 0, 0, self._found, first
+            self.path, images[of_these], lengths, classes, label, values, 0, 0, self._found, first
         )
 
-    @cached_property
-    def _classes(self) -> tuple[str, ...]:
-        labels = self.table["LabelName"].dtype
-        return tuple(labels.categories) if isinstance(labels, pl.Enum) else ()
-
-    def _refuse(self) -> None:
+    def _refuse(self, checks: Sequence[Check]) -> None:
         """Raise for the first row that the first of the checks refuses."""
         table = self.table.with_row_index("row", self.place[1])
-        for check in (NAMED, *checks(relative=self.relative)):
+        for check in checks:
             bad = table.filter(check.bad).head(1)
             if len(bad):
                 raise InputError(self.place[0].format(bad["row"].item()) + check.told(bad), path=self.path)
@@ -159,13 +159,15 @@ def limits(*, relative: bool) -> tuple[float, float]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _put(chunk: Chunk, limits: tuple[float, float], label: Ints, score: Floats, boxes: Floats) -> bool:
+def _put(
+    chunk: Chunk, class_of: Ints, limits: tuple[float, float], label: Ints, score: Floats, boxes: Floats
+) -> bool:
     """Put rows where they stay; whether scores are in [0, 1] and coordinates within limits, as `checks` say."""
     codes, (given, x1, y1, x2, y2) = chunk
     low, high = limits
     right = True  # of NaN nothing is
     for i in range(len(given)):
-        label[i] = codes[i]
+        label[i] = class_of[codes[i]]
         score[i], boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = given[i], x1[i], y1[i], x2[i], y2[i]
         right &= (given[i] >= 0) & (given[i] <= 1)
         for j in range(4):

@@ -227,7 +227,7 @@ def read_coco_results(path: str | Path, *, vocabulary: Vocabulary, image_ids: Se
     """
     path = Path(path)
     entries = read_results(path)
-    rows = results_table(entries, path).whole()
+    rows = results_table(entries, path).whole(classes=vocabulary.ids, relative=False)
     number_images([rows], image_ids)
     rows.labels(vocabulary)
     tell_oddities([oddities(rows, relative=False)], path=path)
