@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import numba
@@ -33,7 +34,9 @@ IDS = {"ImageID": TEXT, "LabelName": TEXT}
 FAR = 2.0
 """A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
 ROWS = 2**17
-"""Rows that a thread works on at once: they stay in the processor's cache from one step to the next."""
+"""Rows that a thread works on at once, at most: they stay in the processor's cache from one step to the next."""
+SHARED = 8
+"""Pieces are a multiple of it in number, so that no thread waits long for another's last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class DetectionTable:
     def __post_init__(self) -> None:
         if any(self.table[name].null_count() for name in IDS):
             self._refuse((NAMED, LABELLED))
-        _ = self._runs, self._labels
+        _ = self._cuts, self._labels, self._chunks
 
     def whole(self, *, classes: Sequence[str], relative: bool) -> LabelledRows:
         """All rows; see `pieces`."""
@@ -69,16 +72,23 @@ class DetectionTable:
         Raises (when rows are made):
             InputError: what `checks` refuse.
         """
-        rows, (starts, runs) = len(self.table), self._runs
-        make, _ = partial(self._rows, classes=self._known(classes), relative=relative), self._chunks
-        if rows <= ROWS or any(some.n_unique() < len(some) for some in (runs[:ROWS], runs)):  # few tell often
-            return [partial(make, 0, rows)]
-        cuts = np.unique(starts[np.searchsorted(starts, np.arange(0, rows, ROWS), side="right") - 1])
-        return [partial(make, *ends) for ends in pairwise([*cuts.tolist(), rows])]
+        make = partial(self._rows, classes=self._known(classes), relative=relative)
+        return [partial(make, *ends) for ends in pairwise(self._cuts)]
 
     @cached_property
     def _runs(self) -> tuple[Ints, pl.Series]:
         return runs(self.table["ImageID"])
+
+    @cached_property
+    def _cuts(self) -> list[int]:
+        """Where pieces begin, and the last one ends; as many as threads of any number share evenly."""
+        rows, (starts, images) = len(self.table), self._runs
+        if rows <= ROWS or any(
+            some.n_unique() < len(some) for some in (images[:ROWS], images)
+        ):  # few tell often
+            return [0, rows]
+        goals = np.linspace(0, rows, SHARED * ceil(rows / (SHARED * ROWS)), endpoint=False)
+        return [*np.unique(starts[np.searchsorted(starts, goals, side="right") - 1]).tolist(), rows]
 
     @cached_property
     def _labels(self) -> tuple[Codes, tuple[str, ...]]:

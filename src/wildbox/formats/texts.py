@@ -1,8 +1,9 @@
 """Which texts of a column are equal, without reading them: by the 16 bytes that polars, as Arrow, has of each.
 
-These hold a text of up to 12 bytes itself, and of a longer one its beginning and where it lies. Equal ones are equal
-texts; different ones can be, too: a text that lies in several places, as each that a CSV file repeats does. Parquet has
-a repeated text once for thousands of rows, so there few are left to compare; where many are, polars reads them.
+These hold a text of up to 12 bytes itself, and of a longer one its beginning and where in its chunk it lies. Equal ones
+of a chunk are equal texts; different ones can be, too: a text that lies in several places, as each that a CSV file
+repeats does. Parquet has a repeated text once for thousands of rows, so there few are left to compare; where many are,
+polars reads them.
 """
 
 from __future__ import annotations
@@ -51,13 +52,15 @@ def coded(column: pl.Series) -> tuple[Codes, tuple[str, ...]]:
     ([1, 0, 1], ('a', 'b'))
     """
     codes = np.empty(len(column), np.int32)
+    if not len(column):
+        return codes, ()
     parts = [(first, views, codes[first : first + len(views)]) for first, views in _views(column)]
     rows = at_once([partial(_code, views, some) for _, views, some in parts])
     if sum(map(len, rows)) > _most(len(column)):
         texts = column.unique().sort()
         return column.cast(pl.Enum(texts)).to_physical().cast(pl.Int32()).to_numpy(), tuple(texts.to_list())
-    firsts = [first + some for (first, _, _), some in zip(parts, rows, strict=True)]
-    given = column.gather(np.concatenate([np.zeros(0, np.int64), *firsts])).to_list()
+    firsts = np.concatenate([first + some for (first, _, _), some in zip(parts, rows, strict=True)])
+    given = column.gather(firsts).to_list()
     different = sorted(set(given))
     index = {text: i for i, text in enumerate(different)}
     places = np.array([index[text] for text in given], np.int32)
