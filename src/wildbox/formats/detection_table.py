@@ -59,7 +59,7 @@ class DetectionTable:
 
     def whole(self, *, classes: Sequence[str], relative: bool) -> LabelledRows:
         """All rows; see `pieces`."""
-        return self._rows(0, len(self.table), self._known(classes), relative=relative)
+        return self._rows(0, len(self.table), self._class_of(classes), relative=relative)
 
     def pieces(self, *, classes: Sequence[str], relative: bool) -> list[Callable[[], LabelledRows]]:
         """What makes some `ROWS` rows each, all those of an image in one piece.
@@ -72,8 +72,8 @@ class DetectionTable:
         Raises (when rows are made):
             InputError: what `checks` refuse.
         """
-        make = partial(self._rows, classes=self._known(classes), relative=relative)
-        return [partial(make, *ends) for ends in pairwise(self._cuts)]
+        class_of = self._class_of(classes)
+        return [partial(self._rows, *ends, class_of, relative=relative) for ends in pairwise(self._cuts)]
 
     @cached_property
     def _runs(self) -> tuple[Ints, pl.Series]:
@@ -94,8 +94,12 @@ class DetectionTable:
     def _labels(self) -> tuple[Codes, tuple[str, ...]]:
         return coded(self.table["LabelName"])
 
-    def _known(self, classes: Sequence[str]) -> tuple[str, ...]:
-        return tuple(classes) if set(classes) >= set(self._labels[1]) else self._labels[1]
+    def _class_of(self, classes: Sequence[str]) -> tuple[tuple[str, ...], Ints]:
+        """The classes, and which of them each of the different texts is."""
+        texts = self._labels[1]
+        known = tuple(classes) if set(classes) >= set(texts) else texts
+        index = {name: i for i, name in enumerate(known)}
+        return known, np.array([index[text] for text in texts], np.int64)
 
     @cached_property
     def _chunks(self) -> list[tuple[int, int, Chunk]]:
@@ -107,31 +111,30 @@ class DetectionTable:
             for start, end in pairwise(np.unique(np.concatenate([[0], *ends])).tolist())
         ]
 
-    def _rows(self, first: int, last: int, classes: tuple[str, ...], *, relative: bool) -> LabelledRows:
+    def _rows(
+        self, first: int, last: int, class_of: tuple[tuple[str, ...], Ints], *, relative: bool
+    ) -> LabelledRows:
         """Rows from `first` to `last`, both of them where a run begins or ends."""
         size = last - first
         label, score, boxes = np.empty(size, np.int64), np.empty(size), np.empty((size, 4))
-        index = {name: i for i, name in enumerate(classes)}
-        class_of = np.array([index[text] for text in self._labels[1]], np.int64)
+        classes, index = class_of
 
-        def put(start: int, end: int, chunk: Chunk) -> bool:
+        def put(start: int, end: int, chunk: Chunk) -> int:
             here = slice(max(start, first) - first, min(end, last) - first)
             codes, numbers = chunk
             rows = slice(here.start + first - start, here.stop + first - start)
             some = (codes[rows], tuple(column[rows] for column in numbers))  # a null is NaN here
-            return bool(
-                _put(some, class_of, limits(relative=relative), label[here], score[here], boxes[here])
-            )
+            return int(_put(some, index, limits(relative=relative), label[here], score[here], boxes[here]))
 
         inside = [chunk for chunk in self._chunks if chunk[0] < last and chunk[1] > first]
-        if not all(at_once([partial(put, *chunk) for chunk in inside])):
+        empty = at_once([partial(put, *chunk) for chunk in inside])
+        if min(empty, default=0) < 0:
             self._refuse(checks(relative=relative))
         starts, images = self._runs
         of_these = slice(*np.searchsorted(starts, (first, last)).tolist())
         lengths, values = np.diff(starts[of_these], append=last), (score, boxes)
-        return LabelledRows(
-            self.path, images[of_these], lengths, classes, label, values, 0, 0, self._found, first
-        )
+        known = (self.path, images[of_these], lengths, classes, label, values, 0, 0, self._found)
+        return LabelledRows(*known, first_row=first, empty=sum(empty))
 
     def _refuse(self, checks: Sequence[Check]) -> None:
         """Raise for the first row that the first of the checks refuses."""
@@ -171,15 +174,16 @@ def limits(*, relative: bool) -> tuple[float, float]:
 @numba.njit(cache=True, nogil=True)
 def _put(
     chunk: Chunk, class_of: Ints, limits: tuple[float, float], label: Ints, score: Floats, boxes: Floats
-) -> bool:
-    """Put rows where they stay; whether scores are in [0, 1] and coordinates within limits, as `checks` say."""
+) -> int:
+    """Put rows where they stay: how many boxes have no area, or -1 where `checks` refuse any score or coordinate."""
     codes, (given, x1, y1, x2, y2) = chunk
     low, high = limits
-    right = True  # of NaN nothing is
+    right, empty = True, 0  # of NaN nothing is right
     for i in range(len(given)):
         label[i] = class_of[codes[i]]
         score[i], boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = given[i], x1[i], y1[i], x2[i], y2[i]
+        empty += (x2[i] <= x1[i]) | (y2[i] <= y1[i])
         right &= (given[i] >= 0) & (given[i] <= 1)
         for j in range(4):
             right &= (boxes[i, j] >= low) & (boxes[i, j] <= high)
-    return right
+    return empty if right else -1

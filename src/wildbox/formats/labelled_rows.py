@@ -54,6 +54,8 @@ class LabelledRows:
     """Of the first row with a value of ImageID or LabelName."""
     first_row: int = 0
     """Where the rows begin in the file."""
+    empty: int | None = None
+    """Boxes without area, where they have been counted."""
 
     def __len__(self) -> int:
         return len(self.label)

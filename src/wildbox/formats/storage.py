@@ -183,7 +183,7 @@ class Oddities:
 def oddities(rows: LabelledRows, *, relative: bool | None) -> Oddities:
     """Of some rows."""
     boxes = rows.values[1]
-    empty = count_empty(boxes)
+    empty = count_empty(boxes) if rows.empty is None else rows.empty
     small = relative is False and bool((np.abs(boxes) <= 1).all())
     return Oddities(
         Path(rows.path), rows.first_row, len(rows), empty, place_of_empty(rows) if empty else "", small
