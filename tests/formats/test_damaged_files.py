@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from formats.drawn_tables import table
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations
@@ -200,6 +200,7 @@ def test_a_compressed_file_that_is_cut_short_is_refused(length: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(damages, st.integers(0, 3))
+@example([(0.75, 0, b"1e999")], 0)
 def test_a_damaged_dataset_is_read_whole_or_refused(
     damage: list[tuple[float, int, bytes]], which: int
 ) -> None:

@@ -180,7 +180,7 @@ def open_parquet(folder: str | Path) -> ParquetDataset:
         vocabulary, edges = Vocabulary(ids, names, content["groups"]), content["hierarchy"]
         hierarchy = None if edges is None else Hierarchy(len(vocabulary), edges)
         sizes = tuple((int(s["images"]), int(s["boxes"]), int(s["labels"])) for s in content["shards"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"not an index of ours: {error!r}", path=path) from error
     return ParquetDataset(Path(folder), vocabulary, hierarchy, sizes)
 
