@@ -18,6 +18,7 @@ from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, c
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_kernel as kernel
 from wildbox.classification import concurrent_softmax_score_kernel as score_kernel
+from wildbox.classification.rates import FIRST, rate_tiles, sparse_rates
 from wildbox.errors import InputError
 
 triton = pytest.importorskip("triton")
@@ -72,15 +73,13 @@ def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
     assert "cubin" in built.asm
 
 
-@pytest.mark.parametrize(
-    ("logits", "columns", "group"), [("fp32", 601, 4), ("bf16", 601, 4), ("fp32", 9000, 1), ("fp32", 2, 4)]
-)
-def test_scores_compile_for_a_gpu(logits: str, columns: int, group: int) -> None:
-    pointers = {"logits": logits, "rates": "fp32", "starts": "i32", "pairs": "i64"}
-    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32"}
-    constants = {"COLUMNS": columns, "BLOCK": max(triton.next_power_of_2(columns), 32), "GROUP": group}
-    constants["WIDTH"] = score_kernel.tile_width(columns)
-    built = compiled(score_kernel._score_kernel, pointers, {"rows": "i32"}, constants)
+@pytest.mark.parametrize(("logits", "columns"), [("fp32", 601), ("bf16", 601), ("fp32", 9000), ("fp32", 2)])
+def test_scores_compile_for_a_gpu(logits: str, columns: int) -> None:
+    pointers = {"logits": logits, "rates": "fp32", "starts": "i32", "pairs": "i64", "places": "i32"}
+    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32", "sums": "fp64"}
+    constants = {"COLUMNS": columns, "FIRST": FIRST, "WIDTH": score_kernel.tile_width(columns), "GROUP": 2}
+    numbers = {"rows": "i32", "more": "i32"}
+    built = compiled(score_kernel._score_kernel, pointers, numbers, constants)
     assert "cubin" in built.asm
 
 
@@ -211,3 +210,25 @@ def test_the_gpu_names_logits_that_are_not_finite(bad: float) -> None:
     for label in (3, 32):
         with pytest.raises(InputError, match=r"row 37 is .* in column 32"):
             concurrent_softmax_loss(logits, torch.full((40,), label, device="cuda"), rates)
+
+
+@pytest.mark.parametrize("width", [2, 5, 32])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_tiles_hold_all_rates_of_every_class_once(width: int, share: float) -> None:
+    source = torch.Generator().manual_seed(width)
+    rates = torch.rand(23, 23, generator=source) * (torch.rand(23, 23, generator=source) < share)
+    offsets, others, places = rate_tiles(sparse_rates(rates), width=width)
+    found, size = torch.zeros(23, 23), len(places)
+    assert size % width == 0
+
+    def add(row: int, pair: int) -> None:
+        found[row, pair & 0xFFFFFFFF] += torch.tensor(pair >> 32, dtype=torch.int32).view(torch.float32)
+
+    for i in range(23):
+        for level in range(FIRST):
+            add(i, int(others[level * size + i]))
+        tile, lane = divmod(int(places[i]), width)
+        if places[i] >= 0:
+            for level in range(*offsets[tile : tile + 2].tolist()):
+                add(i, int(others[FIRST * size + level * width + lane]))
+    assert torch.equal(found, rates)

@@ -33,7 +33,7 @@ def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
     from wildbox.classification.concurrent_softmax_score_kernel import tile_width
 
     tiles = rate_tiles(sparse, width=tile_width(len(rates)))
-    return RateTiles(tiles.offsets.to(device), tiles.others.to(device))
+    return RateTiles(*(part.to(device) for part in tiles))
 
 
 def losses_and_slopes(
@@ -94,14 +94,14 @@ def scores(
     values: Tensor | None,
     check: bool,
 ) -> Tensor:
-    """(P, K) σ+ of every class; `offsets`, `others`, `values`, where they are at hand, as `arranged` gives them."""
+    """(P, K) σ+ of every class; `offsets`, `others`, `values`, where they are at hand, are what `arranged` gives."""
     if has_kernel(logits):
         import wildbox.classification.concurrent_softmax_score_kernel as kernel
 
-        if offsets is None or others is None:
-            offsets, others, _ = arranged(rates.float(), rates.device)
+        if offsets is None or others is None or values is None:
+            offsets, others, values = arranged(rates.float(), rates.device)
         if len(others) <= MOST_LEVELS * max(len(rates), kernel.tile_width(len(rates))):
-            found, finite = kernel.scores(logits, rates.float(), RateTiles(offsets, others))
+            found, finite = kernel.scores(logits, rates.float(), RateTiles(offsets, others, values))
             if check and not bool(finite.all()):
                 check_finite(logits)
             return found

@@ -34,18 +34,24 @@ def sparse_rates(rates: Tensor) -> SparseRates:
 
 
 class RateTiles(NamedTuple):
-    """The rates above 0 as a GPU reads them: a tile of W classes at a time, of these the first rate of each, ...
+    """The rates above 0 as a GPU reads them, those of many classes side by side; K' is K up to a multiple of W.
 
-    So a tile has as many levels as that of its classes with the most rates, made even; a class with fewer has rates
-    of 0 there.
+    Of every class the first `FIRST`. Then, of the classes that have more, a tile of W at a time: of each the next one,
+    and the next one, as many as its classes need, made even. These classes stand by how many they have, so that those
+    of a tile need about as many. What a class does not have is a rate of 0.
     """
 
     offsets: Tensor
-    """(T + 1,) int32: tile t has the levels offsets[t]:offsets[t + 1]."""
+    """(T + 1,) int32: tile t has the levels offsets[t]:offsets[t + 1] of those after the first."""
     others: Tensor
-    """((L + 2) * W,) int64: the other class of each rate; the bits of the rate, float32, are above its 32."""
-    values: None = None
-    """They lie in `others`: both are one load."""
+    """(FIRST * K' + (L + 2) * W,) int64: the other class of each rate; the bits of the rate, float32, are above its 32.
+    """
+    places: Tensor
+    """(K',) int32: the place of a class among those that have more; -1: it has not."""
+
+
+FIRST = 2
+"""Rates that are read of every class: as many as the average class of Open Images has."""
 
 
 def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
@@ -54,18 +60,29 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     Args:
         width: W.
 
-    >>> rate_tiles(SparseRates(torch.tensor([0, 1, 3]), torch.tensor([1, 0, 1]), torch.zeros(3)), width=2)
-    RateTiles(offsets=tensor([0, 2], dtype=torch.int32), others=tensor([1, 0, 0, 1, 0, 0, 0, 0]), values=None)
+    >>> rates = SparseRates(torch.tensor([0, 0, 3]), torch.tensor([2, 3, 4]), torch.zeros(3))
+    >>> offsets, others, places = rate_tiles(rates, width=2)
+    >>> offsets.tolist(), others.tolist(), places.tolist()
+    ([0, 2], [0, 2, 0, 3, 4, 0, 0, 0, 0, 0, 0, 0], [-1, 0])
     """
     offsets, others, values = sparse
-    counts = offsets.diff()
-    levels = F.pad(counts, (0, -len(counts) % width)).view(-1, width).amax(dim=1)
+    counts, device = offsets.diff(), others.device
+    row = torch.arange(len(counts), device=device).repeat_interleave(counts)
+    level = torch.arange(len(others), device=device) - offsets[row]
+    more = (counts - FIRST).clamp(min=0).sort(descending=True, stable=True)
+    place = torch.empty_like(counts).index_put_((more.indices,), torch.arange(len(counts), device=device))
+    levels = F.pad(more.values, (0, -len(counts) % width)).view(-1, width).amax(dim=1)
+    levels = levels[levels > 0]
     starts = torch.cat([levels.new_zeros(1), (levels + levels % 2).cumsum(0)])
-    row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    level = starts[row // width] + torch.arange(len(others), device=others.device) - offsets[row]
+    size = len(counts) + -len(counts) % width
+    is_first = level < FIRST
+    tile = (place // width)[row].clamp(max=len(levels))
+    after = FIRST * size + (starts[tile] + level - FIRST) * width + place[row] % width
+    at = torch.where(is_first, level * size + row, after)
     pairs = others | values.float().contiguous().view(torch.int32).long() << 32
-    found = pairs.new_zeros((int(starts[-1]) + 2) * width)  # two levels more, that are read in advance
-    return RateTiles(starts.int(), found.index_put_((level * width + row % width,), pairs))
+    found = pairs.new_zeros(FIRST * size + (int(starts[-1]) + 2) * width)  # two levels more, read in advance
+    places = F.pad(place.where(counts > FIRST, -1), (0, size - len(counts)), value=-1)
+    return RateTiles(starts.int(), found.index_put_((at,), pairs), places.int())
 
 
 def check_rates(rates: Tensor, *, background: int | None = None) -> None:
