@@ -41,7 +41,8 @@ SHARED = 8
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """A table with `IDS` and `NUMBERS` that holds a whole file. What needs no classes is done when it is made.
+    """A table with `IDS` and `NUMBERS` that holds a whole file. What needs no classes is done when it is made, and then
+    no ids are left in it: each is 16 bytes a row.
 
     Raises:
         InputError: a row without one of `IDS`.
@@ -55,7 +56,9 @@ class DetectionTable:
     def __post_init__(self) -> None:
         if any(self.table[name].null_count() for name in IDS):
             self._refuse((NAMED, LABELLED))
-        _ = self._cuts, self._labels, self._chunks
+        _ = self._cuts, self._labels
+        object.__setattr__(self, "table", self.table.select(*NUMBERS))
+        _ = self._chunks
 
     def whole(self, *, classes: Sequence[str], relative: bool) -> LabelledRows:
         """All rows; see `pieces`."""
@@ -140,14 +143,16 @@ class DetectionTable:
         """Raise for the first row that the first of the checks refuses."""
         table = self.table.with_row_index("row", self.place[1])
         for check in checks:
-            bad = table.filter(check.bad).head(1)
+            bad = table.filter(check.bad).head(1) if check.applies(table.columns) else table.head(0)
             if len(bad):
                 raise InputError(self.place[0].format(bad["row"].item()) + check.told(bad), path=self.path)
 
     def _found(self, column: str, value: str) -> tuple[str, None]:
         """The place of the first row with a value."""
-        row = self.place[1] + int((self.table[column] == value).arg_max() or 0)
-        return self.place[0].format(row), None
+        (starts, images), (codes, texts) = self._runs, self._labels
+        is_image = column == "ImageID"
+        row = starts[(images == value).arg_max()] if is_image else np.argmax(codes == texts.index(value))
+        return self.place[0].format(self.place[1] + int(row)), None
 
 
 def checks(*, relative: bool) -> list[Check]:
