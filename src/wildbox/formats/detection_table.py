@@ -86,9 +86,8 @@ class DetectionTable:
     def _cuts(self) -> list[int]:
         """Where pieces begin, and the last one ends; as many as threads of any number share evenly."""
         rows, (starts, images) = len(self.table), self._runs
-        if rows <= ROWS or any(
-            some.n_unique() < len(some) for some in (images[:ROWS], images)
-        ):  # few tell often
+        looked_at = (images[:ROWS], images)  # few tell often
+        if rows <= ROWS or any(some.n_unique() < len(some) for some in looked_at):
             return [0, rows]
         goals = np.linspace(0, rows, SHARED * ceil(rows / (SHARED * ROWS)), endpoint=False)
         return [*np.unique(starts[np.searchsorted(starts, goals, side="right") - 1]).tolist(), rows]
