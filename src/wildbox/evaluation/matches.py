@@ -198,7 +198,7 @@ def merge(parts: list[Matches]) -> Matches:
         found = _fill(whole, FOUND, part, None if every else np.repeat(is_new, of_images), found)
         _fill(whole, TRUTH, part, None if every else is_new[part.truth_image], true)
         image = number[part.truth_image]
-        true = _put(whole["truth_image"], image[image >= 0], true)
+        true = _put(whole["truth_image"], image if every else image[image >= 0], true)
     columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
     columns |= {name: whole[name][:true] for name in TRUTH}
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
