@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -39,30 +38,31 @@ SHARED = 8
 """Pieces are a multiple of it in number, so that no thread waits long for another's last."""
 
 
-@dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """A table with `IDS` and `NUMBERS` that holds a whole file. What needs no classes is done when it is made, and then
-    no ids are left in it: each is 16 bytes a row.
+    """A table with `IDS` and `NUMBERS` that holds a whole file.
 
+    What needs no classes is done when it is made, and no ids are kept: each is 16 bytes a row.
+
+    Args:
+        place: what an error says of a row, whose number stands for {}; and the number of the first row.
     Raises:
         InputError: a row without one of `IDS`.
     """
 
-    table: pl.DataFrame
-    path: Path
-    place: tuple[str, int]
-    """What an error says of a row, whose number stands for {}; and the number of the first row."""
+    def __init__(self, table: pl.DataFrame, path: Path, place: tuple[str, int]) -> None:
+        self.path, self.place = path, place
+        if any(table[name].null_count() for name in IDS):
+            self._refuse(table, (NAMED, LABELLED))
+        self._runs, self._labels = runs(table["ImageID"]), coded(table["LabelName"])
+        self._table = table.select(*NUMBERS)
+        self._cuts, self._chunks = self._places_to_cut(), self._memory()
 
-    def __post_init__(self) -> None:
-        if any(self.table[name].null_count() for name in IDS):
-            self._refuse((NAMED, LABELLED))
-        _ = self._cuts, self._labels
-        object.__setattr__(self, "table", self.table.select(*NUMBERS))
-        _ = self._chunks
+    def __len__(self) -> int:
+        return len(self._table)
 
     def whole(self, *, classes: Sequence[str], relative: bool) -> LabelledRows:
         """All rows; see `pieces`."""
-        return self._rows(0, len(self.table), self._class_of(classes), relative=relative)
+        return self._rows(0, len(self), self._class_of(classes), relative=relative)
 
     def pieces(self, *, classes: Sequence[str], relative: bool) -> list[Callable[[], LabelledRows]]:
         """What makes some `ROWS` rows each, all those of an image in one piece.
@@ -78,23 +78,14 @@ class DetectionTable:
         class_of = self._class_of(classes)
         return [partial(self._rows, *ends, class_of, relative=relative) for ends in pairwise(self._cuts)]
 
-    @cached_property
-    def _runs(self) -> tuple[Ints, pl.Series]:
-        return runs(self.table["ImageID"])
-
-    @cached_property
-    def _cuts(self) -> list[int]:
+    def _places_to_cut(self) -> list[int]:
         """Where pieces begin, and the last one ends; as many as threads of any number share evenly."""
-        rows, (starts, images) = len(self.table), self._runs
+        rows, (starts, images) = len(self), self._runs
         looked_at = (images[:ROWS], images)  # few tell often
         if rows <= ROWS or any(some.n_unique() < len(some) for some in looked_at):
             return [0, rows]
         goals = np.linspace(0, rows, SHARED * ceil(rows / (SHARED * ROWS)), endpoint=False)
         return [*np.unique(starts[np.searchsorted(starts, goals, side="right") - 1]).tolist(), rows]
-
-    @cached_property
-    def _labels(self) -> tuple[Codes, tuple[str, ...]]:
-        return coded(self.table["LabelName"])
 
     def _class_of(self, classes: Sequence[str]) -> tuple[tuple[str, ...], Ints]:
         """The classes, and which of them each of the different texts is."""
@@ -103,10 +94,9 @@ class DetectionTable:
         index = {name: i for i, name in enumerate(known)}
         return known, np.array([index[text] for text in texts], np.int64)
 
-    @cached_property
-    def _chunks(self) -> list[tuple[int, int, Chunk]]:
+    def _memory(self) -> list[tuple[int, int, Chunk]]:
         """The memory that holds the table, as it is: first and last row of each piece of it, codes and numbers."""
-        codes, numbers = self._labels[0], [self.table[name] for name in NUMBERS]
+        codes, numbers = self._labels[0], self._table.get_columns()
         ends = [np.cumsum(column.chunk_lengths()) for column in numbers]
         return [
             (start, end, (codes[start:end], tuple(some[start:end].to_numpy() for some in numbers)))
@@ -131,18 +121,18 @@ class DetectionTable:
         inside = [chunk for chunk in self._chunks if chunk[0] < last and chunk[1] > first]
         empty = at_once([partial(put, *chunk) for chunk in inside])
         if min(empty, default=0) < 0:
-            self._refuse(checks(relative=relative))
+            self._refuse(self._table, checks(relative=relative))
         starts, images = self._runs
         of_these = slice(*np.searchsorted(starts, (first, last)).tolist())
         lengths, values = np.diff(starts[of_these], append=last), (score, boxes)
         known = (self.path, images[of_these], lengths, classes, label, values, 0, 0, self._found)
         return LabelledRows(*known, first_row=first, empty=sum(empty))
 
-    def _refuse(self, checks: Sequence[Check]) -> None:
-        """Raise for the first row that the first of the checks refuses."""
-        table = self.table.with_row_index("row", self.place[1])
-        for check in checks:
-            bad = table.filter(check.bad).head(1) if check.applies(table.columns) else table.head(0)
+    def _refuse(self, table: pl.DataFrame, checks: Sequence[Check]) -> None:
+        """Raise for the first row that the first of the checks, of those that the table has columns for, refuses."""
+        table = table.with_row_index("row", self.place[1])
+        for check in [check for check in checks if check.applies(table.columns)]:
+            bad = table.filter(check.bad).head(1)
             if len(bad):
                 raise InputError(self.place[0].format(bad["row"].item()) + check.told(bad), path=self.path)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
+from wildbox.formats.texts import starts_of_runs
 from wildbox.threads import at_once, over_lists
 from wildbox.vocabulary import Vocabulary
 
@@ -80,9 +81,8 @@ class LabelledRows:
         keep = inside[self.label]
         runs = len(self.lengths)
         lengths = np.bincount(self.image(np.arange(runs))[keep], minlength=runs)
-        return replace(
-            self, lengths=lengths, label=self.label[keep], values=tuple(some[keep] for some in self.values)
-        )
+        values = tuple(some[keep] for some in self.values)
+        return replace(self, lengths=lengths, label=self.label[keep], values=values, empty=None)
 
     def labels(self, vocabulary: Vocabulary) -> Ints:
         """(N,) index of each row's class. `InputError` with the line where it is not in the vocabulary.
@@ -208,13 +208,6 @@ def _codes(labels: pl.Series, likely: pl.Enum | None) -> tuple[pl.Enum, NDArray[
             return likely, coded.to_physical().to_numpy()
     classes = pl.Enum(labels.unique())
     return classes, labels.cast(classes).to_physical().to_numpy()
-
-
-def starts_of_runs(values: pl.Series) -> Ints:
-    """Where each run of equal values begins."""
-    lengths = values.rle().struct.field("len").to_numpy().astype(np.int64)
-    starts: Ints = np.cumsum(lengths) - lengths
-    return starts
 
 
 def join_parts(parts: Iterable[Part], path: str | Path, place: Place) -> LabelledRows:

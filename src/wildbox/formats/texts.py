@@ -37,11 +37,17 @@ def runs(column: pl.Series) -> tuple[Ints, pl.Series]:
     tasks = [partial(_starts, views, first) for first, views in _views(column)]
     starts = np.concatenate([np.zeros(0, np.int64), *at_once(tasks)])
     if len(starts) > _most(len(column)):
-        lengths = column.rle().struct.field("len").to_numpy().astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
+        starts = starts_of_runs(column)
     texts = column.gather(starts)
     differs = texts.ne_missing(texts.shift())
     return (starts, texts) if differs.all() else (starts[differs.to_numpy()], texts.filter(differs))
+
+
+def starts_of_runs(column: pl.Series) -> Ints:
+    """Where each run of equal texts begins, as polars reads them."""
+    lengths = column.rle().struct.field("len").to_numpy().astype(np.int64)
+    starts: Ints = np.cumsum(lengths) - lengths
+    return starts
 
 
 def coded(column: pl.Series) -> tuple[Codes, tuple[str, ...]]:
