@@ -109,6 +109,11 @@ class Matches:
             counts[:, GROUP] = 0
         return counts
 
+    def truth_by_class(self) -> Ints:
+        """(C, 2) how many ordinary and how many group-of boxes the truth has of each class."""
+        counts: Ints = _count(self.truth_label, self.truth_is_group_of.view(np.int8), len(self.vocabulary))
+        return counts[:, :2]
+
 
 @numba.njit(cache=True, nogil=True)
 def _count(label: Compact, outcome: Outcomes, classes: int) -> Ints:

@@ -128,11 +128,11 @@ class Protocol:
         curve = curves(matches)
         f1, threshold = best_f1(curve)
         true = counts[:, TRUE] + counts[:, GROUP]
-        weighty = matches.truth_weight > 0
+        ordinary, groups = matches.truth_by_class().T
         return EvaluationResult(
             matches.vocabulary,
             average_precisions(curve, area=self.area),
-            np.bincount(matches.truth_label[weighty], minlength=len(matches.vocabulary)),
+            ordinary + groups if matches.group_of_weight else ordinary,
             true + counts[:, FALSE],
             self.name,
             columns={
