@@ -76,7 +76,7 @@ def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
 @pytest.mark.parametrize(("logits", "columns"), [("fp32", 601), ("bf16", 601), ("fp32", 9000), ("fp32", 2)])
 def test_scores_compile_for_a_gpu(logits: str, columns: int) -> None:
     pointers = {"logits": logits, "rates": "fp32", "starts": "i32", "pairs": "i64", "places": "i32"}
-    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32", "sums": "fp64"}
+    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32", "rests": "fp32"}
     constants = {"COLUMNS": columns, "FIRST": FIRST, "WIDTH": score_kernel.tile_width(columns), "GROUP": 2}
     numbers = {"rows": "i32", "more": "i32"}
     built = compiled(score_kernel._score_kernel, pointers, numbers, constants)
@@ -218,17 +218,18 @@ def test_tiles_hold_all_rates_of_every_class_once(width: int, share: float) -> N
     source = torch.Generator().manual_seed(width)
     rates = torch.rand(23, 23, generator=source) * (torch.rand(23, 23, generator=source) < share)
     offsets, others, places = rate_tiles(sparse_rates(rates), width=width)
-    found, size = torch.zeros(23, 23), len(places)
+    found, size = torch.zeros(23, 24), len(places)
     assert size % width == 0
 
     def add(row: int, pair: int) -> None:
-        found[row, pair & 0xFFFFFFFF] += torch.tensor(pair >> 32, dtype=torch.int32).view(torch.float32)
+        competes = torch.tensor(pair >> 32, dtype=torch.int32).view(torch.float32)
+        found[row, pair & 0xFFFFFFFF] += 1 - competes
 
     for i in range(23):
         for level in range(FIRST):
             add(i, int(others[level * size + i]))
-        tile, lane = divmod(int(places[i]), width)
-        if places[i] >= 0:
+        if places[i] > 0:
+            tile, lane = divmod(int(places[i]) - 1, width)
             for level in range(*offsets[tile : tile + 2].tolist()):
                 add(i, int(others[FIRST * size + level * width + lane]))
-    assert torch.equal(found, rates)
+    assert torch.equal(found[:, :23], 1 - (1 - rates))

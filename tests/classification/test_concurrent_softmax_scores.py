@@ -73,6 +73,19 @@ def test_many_rows_and_columns(scale: float) -> None:
     np.testing.assert_allclose(found, oracle.scores(z, r), rtol=1e-5, atol=SMALLEST)
 
 
+@pytest.mark.parametrize("gap", [6.0, 12.0, 16.0, 18.0, 24.0])
+def test_several_concurring_classes_dominate(gap: float) -> None:
+    """What they leave of the total cancels, to every degree."""
+    source = torch.Generator().manual_seed(int(gap))
+    rates = torch.tensor([0, 0, 0.7, 0.999, 1, 1])[torch.randint(6, (33, 33), generator=source)]
+    logits = torch.randn(12, 33, generator=source)
+    logits.scatter_add_(
+        1, torch.rand(12, 33, generator=source).argsort(dim=1)[:, :3], torch.full((12, 3), gap)
+    )
+    found = concurrent_softmax_scores(logits, rates.fill_diagonal_(0))
+    np.testing.assert_allclose(found, oracle.scores(logits.tolist(), rates.tolist()), rtol=2e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("logits", EXTREMES)
 def test_extremes(logits: list[float]) -> None:
     found = concurrent_softmax_scores(torch.tensor([logits]), EXTREME_RATES)

@@ -4,12 +4,14 @@
 
 A program takes two proposals at a time. It writes their exponentials to a space of its own, of each class those of
 both side by side, so that what a class takes from the total is one load a rate. The space is small enough to stay in
-the GPU's caches, and is used again for the next proposals. A thread has one class: instructions are what costs most,
-so nothing is computed for columns that are not there, and little is done for a class with few rates.
+the GPU's caches, and is used again for the next proposals. A thread has one class: what passes through the caches is
+what costs, so nothing is loaded for columns that are not there, and little for a class with few rates.
 
 Letters: P proposals, K columns, z logits (P, K), r rates (K, K). In units of the largest exponential of the row,
-T = Σ exp(z_j), and D_i = T - Σ r_ij exp(z_j) is the denominator of class i. Both are float64: where classes that
-concur with i dominate the row, T and the sum cancel, and only what rounding leaves at 1e-8 of T is computed anew.
+T = Σ exp(z_j), and D_i = (T - Σ exp(z_j)) + Σ (1 - r_ij) exp(z_j), over the j that concur with i, is the denominator of
+class i. Where these dominate the row, the difference cancels: it is two float32, of which the second holds what
+rounding takes from the first (Dekker's fast two-sum), since many GPUs are slow in float64. Only what rounding leaves at
+1e-8 of T is computed anew.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-from wildbox.classification.concurrent_softmax_kernel import compiled
+from wildbox.classification.concurrent_softmax_kernel import compiled, exponential
 from wildbox.classification.rates import FIRST, RateTiles
 
 with contextlib.suppress(ImportError):
@@ -27,7 +29,7 @@ with contextlib.suppress(ImportError):
     import triton.language as tl
 
 GROUP = 2
-"""Proposals that a program takes at once: 16 bytes of two denominators are the widest load."""
+"""Proposals that a program takes at once."""
 PROGRAMS = 4224
 """More than a GPU runs at once; each has its space."""
 SPACE = 2**23
@@ -51,10 +53,11 @@ def scores(logits: Tensor, rates: Tensor, tiles: RateTiles) -> tuple[Tensor, Ten
     found = torch.empty(rows, columns, dtype=torch.float32, device=logits.device)
     finite = torch.empty(rows, dtype=torch.bool, device=logits.device)
     if rows:
-        width, size, more = tile_width(columns), len(tiles.places), len(tiles.offsets) - 1
+        width, more = tile_width(columns), len(tiles.offsets) - 1
+        size = len(tiles.places)
         programs = min(triton.cdiv(rows, GROUP), PROGRAMS, max(SPACE // (size * GROUP), 1))
         space = torch.empty(programs, size, GROUP, dtype=torch.float32, device=logits.device)
-        sums = torch.empty(programs, more * width, GROUP, dtype=torch.float64, device=logits.device)
+        rests = torch.empty(programs, 2, 1 + more * width, GROUP, dtype=torch.float32, device=logits.device)
         with torch.cuda.device_of(logits):
             _score_kernel[(programs,)](
                 logits.contiguous(),
@@ -65,7 +68,7 @@ def scores(logits: Tensor, rates: Tensor, tiles: RateTiles) -> tuple[Tensor, Ten
                 found,
                 finite.view(torch.uint8),
                 space,
-                sums,
+                rests,
                 rows,
                 more,
                 COLUMNS=columns,
@@ -88,7 +91,7 @@ def _score_kernel(
     scores,
     finite,
     space,
-    sums,
+    rests,
     rows,
     more,
     COLUMNS: tl.constexpr,
@@ -96,39 +99,44 @@ def _score_kernel(
     WIDTH: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    SIZE: tl.constexpr = (COLUMNS + WIDTH - 1) // WIDTH * WIDTH
+    SIZE: tl.constexpr = (COLUMNS + WIDTH) // WIDTH * WIDTH
     member, lane = tl.arange(0, GROUP), tl.arange(0, WIDTH)
     program = tl.program_id(0).to(tl.int64)
     space += program * (SIZE * GROUP) + member[None, :]
-    sums += program * more * (WIDTH * GROUP) + member[None, :]
     own = space + lane[:, None] * GROUP
+    plane = (1 + more * WIDTH) * GROUP
+    rests += program * 2 * plane + member[None, :]  # of the whole row, then of the classes with more rates
     for group in range(tl.program_id(0), tl.cdiv(rows, GROUP), tl.num_programs(0)):
         # where there are too few proposals, the last one several times
         p = tl.minimum(tl.zeros([GROUP], dtype=tl.int64) + group * GROUP + member, rows - 1)
         row = p[None, :] * COLUMNS + lane[:, None]
-        total = _exponentials(logits + row, own, lane, COLUMNS, WIDTH, GROUP)
-        tl.store(finite + p, total == total)
+        high, low = _exponentials(logits + row, own, lane, COLUMNS, SIZE, WIDTH, GROUP)
+        tl.store(finite + p, high == high)
+        tl.store(rests, high[None, :])
+        tl.store(rests + plane, low[None, :])
         tl.debug_barrier()
         for tile in range(more):
-            taken = _taken(space, starts + tile, pairs + FIRST * SIZE, WIDTH, GROUP)
-            tl.store(sums + (tile * WIDTH + lane)[:, None] * GROUP, taken)
+            first, last = tl.load(starts + tile), tl.load(starts + tile + 1)
+            levels = pairs + FIRST * SIZE + lane
+            a, b = _without_levels(high, low, first, last, levels, space, WIDTH, GROUP)
+            place = rests + (1 + tile * WIDTH + lane)[:, None] * GROUP
+            tl.store(place, a)
+            tl.store(place + plane, b)
         tl.debug_barrier()
-        some = tl.zeros([WIDTH, GROUP], dtype=tl.int32)
-        for tile in range(SIZE // WIDTH):
-            i = tile * WIDTH + lane
-            place = tl.load(places + i)
-            left = total[None, :] - tl.load(
-                sums + place[:, None] * GROUP, mask=(place >= 0)[:, None], other=0.0
-            )
+        least = tl.full([WIDTH, GROUP], 1.0, dtype=tl.float32)
+        for tile in tl.static_range(0, COLUMNS, WIDTH):
+            i = tile + lane
+            place = rests + tl.load(places + i)[:, None] * GROUP
+            a, b = tl.load(place), tl.load(place + plane)
             for level in tl.static_range(FIRST):
-                left -= _of_pair(tl.load(pairs + level * SIZE + i), space, GROUP)
-            cancelled = left < 1e-8 * total[None, :]
-            some |= cancelled.to(tl.int32)
-            score = tl.minimum(tl.load(own + tile * WIDTH * GROUP) / left.to(tl.float32), 1.0)
-            score = tl.where(cancelled, -1.0, score)
-            tl.store(scores + row + tile * WIDTH, score, mask=(i < COLUMNS)[:, None])
+                a, b = _without(a, b, tl.load(pairs + level * SIZE + i), space, GROUP)
+            rest = a + b
+            score = tl.minimum(tl.load(own + tile * GROUP) / rest, 1.0)
+            score = tl.where(rest < 1e-8 * high[None, :], -1.0, score)
+            least = tl.minimum(least, score)
+            tl.store(scores + row + tile, score, mask=(i < COLUMNS)[:, None])
+        some = (tl.min(least, axis=0) < 0.0).to(tl.int32)
         tl.debug_barrier()
-        some = tl.max(some, axis=0)
         if tl.max(some, axis=0) > 0:
             for g in range(GROUP):
                 if tl.max(tl.where(member == g, some, 0), axis=0) > 0:
@@ -138,44 +146,53 @@ def _score_kernel(
 
 
 @compiled
-def _exponentials(row, own, lane, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr):
-    """Write those of the rows to the space: (GROUP,) their sums, NaN where a logit is not finite."""
+def _exponentials(
+    row, own, lane, COLUMNS: tl.constexpr, SIZE: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr
+):
+    """Write those of the rows to the space, and 0 behind them: (GROUP,) their sums, as two numbers; NaN where a logit
+    is not finite."""
     peaks = tl.full([WIDTH, GROUP], float("-inf"), dtype=tl.float32)
     for start in tl.static_range(0, COLUMNS, WIDTH):
         inside = (start + lane < COLUMNS)[:, None]
         peaks = tl.maximum(peaks, tl.load(row + start, mask=inside, other=float("-inf")).to(tl.float32))
     peak = tl.max(peaks, axis=0)[None, :]
-    totals = tl.zeros([WIDTH, GROUP], dtype=tl.float64)
-    for start in tl.static_range(0, COLUMNS, WIDTH):
+    high = tl.full(
+        [WIDTH, GROUP], 1.0, dtype=tl.float32
+    )  # at least any exponential: so what is lost is known
+    low = tl.zeros([WIDTH, GROUP], dtype=tl.float32)
+    for start in tl.static_range(0, SIZE, WIDTH):
         inside = (start + lane < COLUMNS)[:, None]
         z = tl.load(row + start, mask=inside, other=0.0).to(tl.float32)
-        exponentials = tl.where(inside, tl.exp(z - peak), 0.0)
-        totals += (exponentials + 0.0 * z).to(tl.float64)
-        tl.store(own + start * GROUP, exponentials)
-    return tl.sum(totals, axis=0)
+        e = tl.where(inside, exponential(z - peak), 0.0)
+        before = high
+        high += e
+        low += e - (high - before) + 0.0 * z
+        tl.store(own + start * GROUP, e)
+    total = tl.sum((high - 1.0).to(tl.float64) + low.to(tl.float64), axis=0)
+    high = total.to(tl.float32)
+    return high, (total - high.to(tl.float64)).to(tl.float32)
 
 
 @compiled
-def _taken(space, starts, pairs, WIDTH: tl.constexpr, GROUP: tl.constexpr):
-    """(WIDTH, GROUP) what the rates of a tile take from the total; the next pairs are on their way meanwhile."""
-    first = tl.load(starts)
-    last = tl.load(starts + 1)
-    pairs += tl.arange(0, WIDTH)
-    one = tl.load(pairs + first * WIDTH)
-    two = tl.load(pairs + (first + 1) * WIDTH)
-    taken = tl.zeros([WIDTH, GROUP], dtype=tl.float64)
-    for level in range(first, last, 2):
-        taken += _of_pair(one, space, GROUP)
-        one = tl.load(pairs + (level + 2) * WIDTH)
-        taken += _of_pair(two, space, GROUP)
-        two = tl.load(pairs + (level + 3) * WIDTH)
-    return taken
+def _without_levels(high, low, first, last, pairs, space, WIDTH: tl.constexpr, GROUP: tl.constexpr):
+    """`_without` for all levels of a tile; the next pairs are on their way meanwhile."""
+    high = tl.zeros([WIDTH, GROUP], dtype=tl.float32) + high[None, :]
+    low = tl.zeros([WIDTH, GROUP], dtype=tl.float32) + low[None, :]
+    pair = tl.load(pairs + first * WIDTH)
+    for level in range(first, last):
+        ahead = tl.load(pairs + (level + 1) * WIDTH)
+        high, low = _without(high, low, pair, space, GROUP)
+        pair = ahead
+    return high, low
 
 
 @compiled
-def _of_pair(pair, space, GROUP: tl.constexpr):
-    rate = (pair >> 32).to(tl.int32).to(tl.float32, bitcast=True).to(tl.float64)
-    return rate[:, None] * tl.load(space + pair.to(tl.int32)[:, None] * GROUP).to(tl.float64)
+def _without(high, low, pair, space, GROUP: tl.constexpr):
+    """The two numbers without what concurs: without the exponential of the other class, with what of it competes."""
+    competes = (pair >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    e = tl.load(space + pair.to(tl.int32)[:, None] * GROUP)
+    less = high - e
+    return less, low + ((high - less) - e) + competes[:, None] * e
 
 
 @compiled
@@ -201,7 +218,7 @@ def _exact(j, logits, rates, COLUMNS: tl.constexpr, WIDTH: tl.constexpr):
     rests = tl.zeros([WIDTH], dtype=tl.float32)
     for start in range(0, COLUMNS, WIDTH):
         z, weights = _competing(j, start, logits, rates, COLUMNS, WIDTH)
-        rests += weights * tl.exp(z - shift)
+        rests += weights * exponential(z - shift)
     rest = tl.sum(rests, axis=0)
     ratio = tl.log(tl.where(rest == 0.0, 1.0, rest)) + (shift - tl.load(logits + j).to(tl.float32))
     return tl.where(rest == 0.0, 1.0, 1.0 / (1.0 + tl.exp(ratio)))

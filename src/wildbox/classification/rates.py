@@ -34,24 +34,24 @@ def sparse_rates(rates: Tensor) -> SparseRates:
 
 
 class RateTiles(NamedTuple):
-    """The rates above 0 as a GPU reads them, those of many classes side by side; K' is K up to a multiple of W.
+    """The rates above 0 as a GPU reads them, those of many classes side by side; K' > K is a multiple of W.
 
     Of every class the first `FIRST`. Then, of the classes that have more, a tile of W at a time: of each the next one,
-    and the next one, as many as its classes need, made even. These classes stand by how many they have, so that those
-    of a tile need about as many. What a class does not have is a rate of 0.
+    and the next one, as many as its classes need. These classes stand by how many they have, so that those of a tile
+    need about as many. Where a class has no more, it concurs with class K, which is none.
     """
 
     offsets: Tensor
     """(T + 1,) int32: tile t has the levels offsets[t]:offsets[t + 1] of those after the first."""
     others: Tensor
-    """(FIRST * K' + (L + 2) * W,) int64: the other class of each rate; the bits of the rate, float32, are above its 32.
-    """
+    """(FIRST * K' + (L + 1) * W,) int64: the other class j of each rate r; the bits of 1 - r, float32, are above its
+    32."""
     places: Tensor
-    """(K',) int32: the place of a class among those that have more; -1: it has not."""
+    """(K',) int32: the place of a class among those that have more, from 1; 0: it has not."""
 
 
-FIRST = 2
-"""Rates that are read of every class: as many as the average class of Open Images has."""
+FIRST = 3
+"""Rates that are read of every class: a tile of those that have more costs as much as two more of all."""
 
 
 def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
@@ -60,10 +60,10 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     Args:
         width: W.
 
-    >>> rates = SparseRates(torch.tensor([0, 0, 3]), torch.tensor([2, 3, 4]), torch.zeros(3))
+    >>> rates = SparseRates(torch.tensor([0, 0, 3]), torch.tensor([5, 6, 7]), torch.ones(3))
     >>> offsets, others, places = rate_tiles(rates, width=2)
     >>> offsets.tolist(), others.tolist(), places.tolist()
-    ([0, 2], [0, 2, 0, 3, 4, 0, 0, 0, 0, 0, 0, 0], [-1, 0])
+    ([0, 1], [2, 5, 2, 2, 2, 6, 2, 2, 7, 2, 2, 2], [0, 1, 0, 0])
     """
     offsets, others, values = sparse
     counts, device = offsets.diff(), others.device
@@ -73,15 +73,17 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     place = torch.empty_like(counts).index_put_((more.indices,), torch.arange(len(counts), device=device))
     levels = F.pad(more.values, (0, -len(counts) % width)).view(-1, width).amax(dim=1)
     levels = levels[levels > 0]
-    starts = torch.cat([levels.new_zeros(1), (levels + levels % 2).cumsum(0)])
-    size = len(counts) + -len(counts) % width
+    starts = torch.cat([levels.new_zeros(1), levels.cumsum(0)])
+    size = (len(counts) // width + 1) * width
     is_first = level < FIRST
     tile = (place // width)[row].clamp(max=len(levels))
     after = FIRST * size + (starts[tile] + level - FIRST) * width + place[row] % width
     at = torch.where(is_first, level * size + row, after)
-    pairs = others | values.float().contiguous().view(torch.int32).long() << 32
-    found = pairs.new_zeros(FIRST * size + (int(starts[-1]) + 2) * width)  # two levels more, read in advance
-    places = F.pad(place.where(counts > FIRST, -1), (0, size - len(counts)), value=-1)
+    pairs = others | (1 - values.float()).view(torch.int32).long() << 32
+    found = pairs.new_full(
+        (FIRST * size + (int(starts[-1]) + 1) * width,), len(counts)
+    )  # a level is read in advance
+    places = F.pad((place + 1).where(counts > FIRST, 0), (0, size - len(counts)))
     return RateTiles(starts.int(), found.index_put_((at,), pairs), places.int())
 
 
