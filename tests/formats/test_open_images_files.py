@@ -188,6 +188,11 @@ def test_classes_with_and_without_header(tmp_path: Path) -> None:
     path.write_text("LabelName,DisplayName\n")
     with pytest.raises(InputError, match="no classes"):
         read_classes(path)
+    path.write_text("class_id,class_name,boxes\n/m/2,Rat,7\n/m/1,Mouse,\n")
+    assert read_classes(path) == Vocabulary(("/m/2", "/m/1"), ("Rat", "Mouse"))
+    path.write_text("class_id,class_name,boxes\n/m/2,Rat\n")
+    with pytest.raises(InputError, match=r"classes.csv:2: '/m/2,Rat', expected"):
+        read_classes(path)
 
 
 def hierarchy_file(folder: Path, root: object) -> Path:

@@ -57,8 +57,10 @@ BOX_CHECKS = tuple(_box_checks())
 def read_classes(path: str | Path) -> Vocabulary:
     """Classes of a CSV file: id, display name; with or without the header LabelName,DisplayName.
 
+    Or a table of ours, as an audit's classes.csv: its header begins with class_id,class_name; what follows is not read.
+
     Raises:
-        InputError: a line without an id or with other than two fields.
+        InputError: a line without an id, or with other than two fields or those of the header.
         VocabularyError: an id twice.
 
     >>> import tempfile
@@ -69,10 +71,14 @@ def read_classes(path: str | Path) -> Vocabulary:
     """
     ids: list[str] = []
     names: list[str] = []
+    fields = 2
     for line, row in filled_rows(read_text(path), path=path):
         if not ids and row[0] == "LabelName":
             continue
-        if len(row) != 2 or not row[0]:
+        if not ids and row[:2] == ["class_id", "class_name"]:
+            fields = len(row)
+            continue
+        if len(row) != fields or not row[0]:
             raise InputError(f"{','.join(row)!r}, expected a class id and a name", path=path, line=line)
         if row[0] in ids:
             raise VocabularyError(f"class id {row[0]!r} stands twice", path=path, line=line)
