@@ -156,9 +156,8 @@ def _exponentials(
         inside = (start + lane < COLUMNS)[:, None]
         peaks = tl.maximum(peaks, tl.load(row + start, mask=inside, other=float("-inf")).to(tl.float32))
     peak = tl.max(peaks, axis=0)[None, :]
-    high = tl.full(
-        [WIDTH, GROUP], 1.0, dtype=tl.float32
-    )  # at least any exponential: so what is lost is known
+    # no less than any exponential, as the two-sum needs it
+    high = tl.full([WIDTH, GROUP], 1.0, dtype=tl.float32)
     low = tl.zeros([WIDTH, GROUP], dtype=tl.float32)
     for start in tl.static_range(0, SIZE, WIDTH):
         inside = (start + lane < COLUMNS)[:, None]
