@@ -105,7 +105,7 @@ def _score_kernel(
     space += program * (SIZE * GROUP) + member[None, :]
     own = space + lane[:, None] * GROUP
     plane = (1 + more * WIDTH) * GROUP
-    rests += program * 2 * plane + member[None, :]  # of the whole row, then of the classes with more rates
+    rests += program * 2 * plane + member[None, :]  # the total's, then those of classes with more rates
     for group in range(tl.program_id(0), tl.cdiv(rows, GROUP), tl.num_programs(0)):
         # where there are too few proposals, the last one several times
         p = tl.minimum(tl.zeros([GROUP], dtype=tl.int64) + group * GROUP + member, rows - 1)
@@ -116,9 +116,7 @@ def _score_kernel(
         tl.store(rests + plane, low[None, :])
         tl.debug_barrier()
         for tile in range(more):
-            first, last = tl.load(starts + tile), tl.load(starts + tile + 1)
-            levels = pairs + FIRST * SIZE + lane
-            a, b = _without_levels(high, low, first, last, levels, space, WIDTH, GROUP)
+            a, b = _without_levels(high, low, starts + tile, pairs + FIRST * SIZE + lane, space, WIDTH, GROUP)
             place = rests + (1 + tile * WIDTH + lane)[:, None] * GROUP
             tl.store(place, a)
             tl.store(place + plane, b)
@@ -173,10 +171,11 @@ def _exponentials(
 
 
 @compiled
-def _without_levels(high, low, first, last, pairs, space, WIDTH: tl.constexpr, GROUP: tl.constexpr):
+def _without_levels(high, low, starts, pairs, space, WIDTH: tl.constexpr, GROUP: tl.constexpr):
     """`_without` for all levels of a tile; the next pairs are on their way meanwhile."""
     high = tl.zeros([WIDTH, GROUP], dtype=tl.float32) + high[None, :]
     low = tl.zeros([WIDTH, GROUP], dtype=tl.float32) + low[None, :]
+    first, last = tl.load(starts), tl.load(starts + 1)
     pair = tl.load(pairs + first * WIDTH)
     for level in range(first, last):
         ahead = tl.load(pairs + (level + 1) * WIDTH)

@@ -60,10 +60,10 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     Args:
         width: W.
 
-    >>> rates = SparseRates(torch.tensor([0, 0, 3]), torch.tensor([5, 6, 7]), torch.ones(3))
+    >>> rates = SparseRates(torch.tensor([0, 0, 4]), torch.tensor([5, 6, 7, 8]), torch.ones(4))
     >>> offsets, others, places = rate_tiles(rates, width=2)
     >>> offsets.tolist(), others.tolist(), places.tolist()
-    ([0, 1], [2, 5, 2, 2, 2, 6, 2, 2, 7, 2, 2, 2], [0, 1, 0, 0])
+    ([0, 1], [2, 5, 2, 2, 2, 6, 2, 2, 2, 7, 2, 2, 8, 2, 2, 2], [0, 1, 0, 0])
     """
     offsets, others, values = sparse
     counts, device = offsets.diff(), others.device
