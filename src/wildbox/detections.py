@@ -70,9 +70,9 @@ class Detections:
 
         Args:
             offsets: see `Detections.offsets`.
-            columns: image, boxes, label and score, in C order.
+            columns: boxes, label and score, in C order.
         """
-        table = object.__new__(cls)
+        table = object.__new__(_OfChecked)
         for column in columns.values():
             column.setflags(write=False)
         given = {"vocabulary": vocabulary, "image_ids": image_ids, "offsets": offsets, **columns}
@@ -150,6 +150,16 @@ class Detections:
             raise InputError(f"{len(unknown)} images with detections are not in the truth: {some}")
         image = renumber[self.image] if len(self) else self.image
         return Detections(self.vocabulary, truth.image_ids, image, self.boxes, self.label, self.score)
+
+
+class _OfChecked(Detections):
+    """`Detections.of_checked`: the image of each row is worked out when it is asked for."""
+
+    @cached_property
+    def image(self) -> Ints:
+        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.offsets))
+        image.setflags(write=False)
+        return image
 
 
 def concatenate_detections(parts: Sequence[Detections]) -> Detections:

@@ -108,18 +108,18 @@ def _made(
 ) -> Detections:
     """Detections of some rows, on the images that these have; what is odd about them is added to `odd`."""
     rows = read()
-    images, (image,) = number_images([rows], None)
+    once = rows.runs.n_unique() == len(rows.runs)
+    images, image = (tuple(rows.runs.to_list()), []) if once else number_images([rows], None)
     unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
     if known is not None and unknown is not None:
         rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
     score, boxes = rows.values
     label = rows.labels(vocabulary)
     odd.append(oddities(rows, relative=relative))
-    if len(images) < len(rows.runs):
-        return Detections(vocabulary, images, image, boxes, label, score)
+    if not once:
+        return Detections(vocabulary, images, image[0], boxes, label, score)
     offsets = np.append(0, np.cumsum(rows.lengths))
-    columns = {"image": image, "boxes": boxes, "label": label, "score": score}
-    return Detections.of_checked(vocabulary, images, offsets, **columns)
+    return Detections.of_checked(vocabulary, images, offsets, boxes=boxes, label=label, score=score)
 
 
 def _last_files(files: Sequence[Path]) -> dict[str, int]:
