@@ -62,9 +62,9 @@ class Detections:
             object.__setattr__(self, name, column)
         self._check(unique=unique)
 
-    @classmethod
+    @staticmethod
     def of_checked(
-        cls, vocabulary: Vocabulary, image_ids: tuple[str, ...], offsets: Ints, **columns: Ints | Floats
+        vocabulary: Vocabulary, image_ids: tuple[str, ...], offsets: Ints, **columns: Ints | Floats
     ) -> Detections:
         """A table that is not checked, sorted or copied: its columns come from a reader that saw to all that.
 

@@ -13,7 +13,7 @@ import numpy as np
 from wildbox.detections import Detections, concatenate_detections
 from wildbox.formats.detection_rows import ids_in, read_rows, read_table
 from wildbox.formats.detection_table import DetectionTable
-from wildbox.formats.labelled_rows import LabelledRows, number_images
+from wildbox.formats.labelled_rows import LabelledRows, number_runs
 from wildbox.formats.storage import Oddities, detection_files, oddities, tell_oddities
 from wildbox.vocabulary import Vocabulary
 
@@ -108,16 +108,15 @@ def _made(
 ) -> Detections:
     """Detections of some rows, on the images that these have; what is odd about them is added to `odd`."""
     rows = read()
-    once = rows.runs.n_unique() == len(rows.runs)
-    images, image = (tuple(rows.runs.to_list()), []) if once else number_images([rows], None)
+    images, (image_of_run,) = number_runs([rows], None)
     unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
     if known is not None and unknown is not None:
         rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
     score, boxes = rows.values
     label = rows.labels(vocabulary)
     odd.append(oddities(rows, relative=relative))
-    if not once:
-        return Detections(vocabulary, images, image[0], boxes, label, score)
+    if len(images) < len(rows.runs):
+        return Detections(vocabulary, images, rows.image(image_of_run), boxes, label, score)
     offsets = np.append(0, np.cumsum(rows.lengths))
     return Detections.of_checked(vocabulary, images, offsets, boxes=boxes, label=label, score=score)
 

@@ -254,7 +254,15 @@ def _filled(parts: list[Part], index: dict[str, int]) -> tuple[Ints, Arrays]:
 def number_images(
     files: Sequence[LabelledRows], image_ids: Sequence[str] | None, *, more: bool = False
 ) -> tuple[tuple[str, ...], list[Ints]]:
-    """The images, and for each file the (N,) image of each row.
+    """The images, and for each file the (N,) image of each row; see `number_runs`."""
+    ids, indices = number_runs(files, image_ids, more=more)
+    return ids, [file.image(index) for file, index in zip(files, indices, strict=True)]
+
+
+def number_runs(
+    files: Sequence[LabelledRows], image_ids: Sequence[str] | None, *, more: bool = False
+) -> tuple[tuple[str, ...], list[Ints]]:
+    """The images, and for each file the (R,) image of each run.
 
     Args:
         image_ids: the images, in order; another is an error. Default: as they first appear.
@@ -273,13 +281,12 @@ def number_images(
             images = pl.concat([images, runs]).unique(maintain_order=True)
             ids, index = UniqueIds(images.to_list()), _places(runs, images)
     ends = np.cumsum([len(file.runs) for file in files])
-    found = []
-    for file, some in zip(files, np.split(index, ends[:-1]), strict=True):
+    indices = np.split(index, ends[:-1])
+    for file, some in zip(files, indices, strict=True):
         if len(some) and some.min() < 0:
             id_ = file.runs[int(np.argmax(some < 0))]
             file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(ids):,} images")
-        found.append(file.image(some))
-    return ids, found
+    return ids, indices
 
 
 def _places(runs: pl.Series, images: pl.Series) -> Ints:
