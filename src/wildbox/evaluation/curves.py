@@ -68,7 +68,7 @@ class Curves:
 def curves(matches: Matches) -> Curves:
     """The curves of each class; see `Matches` for the order of equal scores."""
     classes = len(matches.vocabulary)
-    truth = matches.truth_by_class() @ [1.0, matches.group_of_weight]
+    truth = matches.truth_by_class @ [1.0, matches.group_of_weight]
     true = true_positives(matches)
     columns = (matches.label, matches.score, matches.offsets, matches.outcome)
     offsets, score, _, rows = true[1]

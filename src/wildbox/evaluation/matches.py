@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ class Matches:
             counts[:, GROUP] = 0
         return counts
 
+    @cached_property
     def truth_by_class(self) -> Ints:
         """(C, 2) how many ordinary and how many group-of boxes the truth has of each class."""
         counts: Ints = _count(self.truth_label, self.truth_is_group_of.view(np.int8), len(self.vocabulary))

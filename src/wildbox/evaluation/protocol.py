@@ -128,7 +128,7 @@ class Protocol:
         curve = curves(matches)
         f1, threshold = best_f1(curve)
         true = counts[:, TRUE] + counts[:, GROUP]
-        ordinary, groups = matches.truth_by_class().T
+        ordinary, groups = matches.truth_by_class.T
         return EvaluationResult(
             matches.vocabulary,
             average_precisions(curve, area=self.area),
