@@ -65,7 +65,8 @@ def losses_and_slopes(
             MULTI_HOT=labels.ndim == 2,
             SOME_ABSENT=negatives is not None,
             num_warps=max(block // 1024, 1),
-            maxnreg=80 if labels.ndim == 1 else None,  # as many as keep most programs busy
+            # with fewer registers they spill, with more there is room for fewer programs
+            maxnreg=80 if labels.ndim == 1 else None,
         )
     return losses, slopes
 

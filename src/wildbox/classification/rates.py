@@ -51,7 +51,7 @@ class RateTiles(NamedTuple):
 
 
 FIRST = 3
-"""Rates that are read of every class: a tile of those that have more costs as much as two more of all."""
+"""Rates that are read of every class: the fastest of 1 to 4 on an H200, where the average class has 2.3."""
 
 
 def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
@@ -80,9 +80,8 @@ def rate_tiles(sparse: SparseRates, *, width: int) -> RateTiles:
     after = FIRST * size + (starts[tile] + level - FIRST) * width + place[row] % width
     at = torch.where(is_first, level * size + row, after)
     pairs = others | (1 - values.float()).view(torch.int32).long() << 32
-    found = pairs.new_full(
-        (FIRST * size + (int(starts[-1]) + 1) * width,), len(counts)
-    )  # a level is read in advance
+    entries = FIRST * size + (int(starts[-1]) + 1) * width  # a level more, which is read in advance
+    found = pairs.new_full((entries,), len(counts))
     places = F.pad((place + 1).where(counts > FIRST, 0), (0, size - len(counts)))
     return RateTiles(starts.int(), found.index_put_((at,), pairs), places.int())
 
