@@ -133,8 +133,9 @@ def test_curves_are_those_of_sorting_everything(
         rng.integers(0, classes, n).astype(np.uint16),
         rng.random(n) < 0.2,
     )
-    curve, rank = curves(matches), matches.image_rank()
-    order = np.lexsort((np.arange(d), rank[matches.image_of(np.arange(d))], -matches.score))
+    curve = curves(matches)
+    ids = np.repeat(matches.image_ids, np.diff(matches.offsets))
+    order = np.lexsort((np.arange(d), ids, -matches.score))
     for c in range(classes):
         rows = [k for k in order if matches.label[k] == c and matches.outcome[k] < IGNORED]
         expected = []

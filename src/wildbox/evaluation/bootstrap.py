@@ -20,13 +20,12 @@ from wildbox.annotations import Floats, Ints
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import (
     BLOCK,
-    Columns,
     Lookup,
     false_rows,
     places,
     true_positives,
 )
-from wildbox.evaluation.matches import Matches
+from wildbox.evaluation.matches import Found, Matches
 from wildbox.threads import in_chunks
 
 Weights = NDArray[np.uint8]
@@ -127,6 +126,7 @@ def bootstrap(
         raise InputError(
             "there are no images to draw from" if not images else "matches on images not to draw from"
         )
+    matches = matches.by_id()
     rank = np.array([position[id_] for id_ in matches.image_ids], np.int64)
     events = _events(matches, rank)
     truth = (rank[matches.truth_image], matches.truth_label.astype(np.int64), matches.truth_weight)
@@ -153,8 +153,8 @@ def _events(matches: Matches, rank: Ints) -> Events:
     """Where each true and false positive stands. False ones behind the last true one of their class are left out: they
     change nothing in any sample."""
     true = true_positives(matches)
-    offsets, _, _, rows = true[1]
-    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
+    offsets, _, rows = true[0]
+    columns = (matches.label, matches.score, matches.outcome)
     slots = np.full(len(matches), -1, np.int64)
 
     def put(first: int, last: int) -> None:
@@ -176,13 +176,13 @@ def _events(matches: Matches, rank: Ints) -> Events:
 
 
 @numba.njit(cache=True, nogil=True)
-def _place_false(first: int, last: int, columns: Columns, true: Lookup, slots: Ints) -> None:
+def _place_false(first: int, last: int, columns: Found, true: Lookup, slots: Ints) -> None:
     """Give false positives the number of the first true positive behind them; where there is none, nothing."""
-    offsets = true[1][0]
+    offsets = true[0][0]
     class_offsets, rows, scores = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
         here = slice(class_offsets[c], class_offsets[c + 1])
-        place = places(c, first, rows[here], scores[here], columns[2], true)
+        place = places(c, first, rows[here], scores[here], true)
         for k in range(len(place)):
             if offsets[c] + place[k] < offsets[c + 1]:
                 slots[first + rows[class_offsets[c] + k]] = offsets[c] + place[k]

@@ -9,7 +9,7 @@ Letters: D detections, P true positives (what group-of boxes absorb being one ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from pathlib import Path
 
 import numba
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Bools, Floats, Ints
-from wildbox.evaluation.matches import Compact, Matches
-from wildbox.evaluation.matching import FALSE, Outcomes
+from wildbox.evaluation.matches import Found, Matches
+from wildbox.evaluation.matching import FALSE
 from wildbox.formats.files import write_csv
-from wildbox.threads import in_chunks, over_lists
+from wildbox.threads import at_once, in_chunks, over_lists
 from wildbox.vocabulary import Vocabulary
 
 POINTS = ("class_id", "score", "precision", "recall")
@@ -67,11 +67,12 @@ class Curves:
 
 def curves(matches: Matches) -> Curves:
     """The curves of each class; see `Matches` for the order of equal scores."""
+    matches = matches.by_id()
     classes = len(matches.vocabulary)
     truth = matches.truth_by_class @ [1.0, matches.group_of_weight]
     true = true_positives(matches)
-    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
-    offsets, score, _, rows = true[1]
+    columns = (matches.label, matches.score, matches.outcome)
+    offsets, score, rows = true[0]
 
     def count(first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         before, late = np.zeros(len(rows) + classes, np.int32), np.zeros(len(rows), np.int32)
@@ -120,68 +121,59 @@ BLOCK = 2**20
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
 
-Points = tuple[Floats, Ints, Ints]
-"""True positives (P,) by class: score, rank of the image, row."""
-Ordered = tuple[Ints, Floats, Ints, Ints]
-"""True positives by class: offsets (C + 1,); score, falling within a class, rank of the image and row (P,)."""
+Points = tuple[Floats, Ints]
+"""True positives (P,) by class: score, row."""
+Ordered = tuple[Ints, Floats, Ints]
+"""True positives by class: offsets (C + 1,); score, falling within a class, and row (P,)."""
 Index = tuple[Ints, NDArray[np.int32]]
 """Where scores stand, so that few are compared. The scores from 0 to 1 of a class with p true positives are divided
 into the first power of two from p on. Offsets (C + 1,) of the classes; of each part how many true positives have a
 score in it or above it, and a 0 at the end of each class."""
-Lookup = tuple[Ints, Ordered, Index]
-"""What finds the place of a detection among the true positives: of each image (B,) its rank, see `Matches.image_rank`;
-the true positives; their index."""
-Columns = tuple[Compact, Floats, Ints, Outcomes]
-"""Of all detections (D,) label and score; offsets of the images (B + 1,); outcome (D,)."""
+Lookup = tuple[Ordered, Index]
+"""What finds the place of a detection among the true positives."""
 
 
 def true_positives(matches: Matches) -> Lookup:
-    """The true positives by class, falling score, and the order of equals that `Matches` states."""
-    rank = matches.image_rank()
-    images = np.argsort(rank)
-    columns = (matches.label, matches.score, matches.offsets, matches.outcome)
+    """The true positives by class and falling score, equal ones by row, of `Matches.by_id`."""
+    columns = (matches.label, matches.score, matches.outcome)
     weighs, classes = matches.worth > 0, len(matches.vocabulary)
-    by_id = np.concatenate([[0], np.cumsum(np.diff(matches.offsets)[images])])
-
-    def count(first: int, last: int) -> tuple[int, Ints]:
-        return first, _count_true(images[first:last], columns, weighs, classes)
-
-    firsts, counts = zip(*over_lists(count, by_id), strict=True)
+    parts = in_chunks(
+        lambda first, last: _find_true(first, last, columns, weighs, classes), len(matches), rows=len(matches)
+    )
+    rows, counts = zip(*parts, strict=True)
     until = np.cumsum(counts, axis=0)
     offsets = np.concatenate([[0], np.cumsum(until[-1])])
-    after = dict(zip(firsts, until - counts + offsets[:-1], strict=True))
-    size = int(offsets[-1])
-    true = (np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64))
-
-    def put(first: int, last: int) -> None:
-        _put_true(first, images[first:last], columns, weighs, after[first], true)
-
-    over_lists(put, by_id)
+    true = (np.empty(offsets[-1]), np.empty(offsets[-1], np.int64))
+    after = until - counts + offsets[:-1]
+    at_once([partial(_put_true, *some, columns, true) for some in zip(rows, after, strict=True)])
     ordered, index = _sorted(offsets, true)
-    return rank, (offsets, *ordered), index
+    return (offsets, *ordered), index
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_true(images: Ints, columns: Columns, weighs: Bools, classes: int) -> Ints:
-    """(C,) detections of each class in some images whose outcome weighs."""
-    label, _, offsets, outcome = columns
-    counts = np.zeros(classes, np.int64)
-    for b in images:
-        for d in range(offsets[b], offsets[b + 1]):
-            counts[label[d]] += weighs[outcome[d]]
-    return counts
+def _find_true(first: int, last: int, columns: Found, weighs: Bools, classes: int) -> tuple[Ints, Ints]:
+    """Rows from first to last whose outcome weighs, and how many of each class (C,).
+
+    Without a branch, which would be guessed wrong too often.
+    """
+    label, _, outcome = columns
+    rows, counts, count = np.empty(last - first + 1, np.int64), np.zeros(classes, np.int64), 0
+    for d in range(first, last):
+        rows[count] = d  # written over by the next one
+        count += weighs[outcome[d]]
+    for d in rows[:count]:
+        counts[label[d]] += 1
+    return rows[:count].copy(), counts
 
 
 @numba.njit(cache=True, nogil=True)
-def _put_true(rank: int, images: Ints, columns: Columns, weighs: Bools, after: Ints, true: Points) -> None:
-    """Put them where those of their class belong, `after` being the next place of each: score, rank, row."""
-    label, score, offsets, outcome = columns
-    for i in range(len(images)):
-        for d in range(offsets[images[i]], offsets[images[i] + 1]):
-            if weighs[outcome[d]]:
-                p = after[label[d]]
-                true[0][p], true[1][p], true[2][p] = score[d], rank + i, d
-                after[label[d]] = p + 1
+def _put_true(rows: Ints, after: Ints, columns: Found, true: Points) -> None:
+    """Put rows where those of their class belong, `after` being the next place of each."""
+    label, score, _ = columns
+    for d in rows:
+        p = after[label[d]]
+        true[0][p], true[1][p] = score[d], d
+        after[label[d]] = p + 1
 
 
 def _sorted(offsets: Ints, true: Points) -> tuple[Points, Index]:
@@ -189,7 +181,7 @@ def _sorted(offsets: Ints, true: Points) -> tuple[Points, Index]:
     parts = 1 << np.frexp(np.maximum(np.diff(offsets) - 1, 0))[1].astype(np.int64)
     first = np.concatenate([[0], np.cumsum(parts + 1)])
     above = np.zeros(first[-1], np.int32)
-    ordered = (np.empty_like(true[0]), np.empty_like(true[1]), np.empty_like(true[2]))
+    ordered = (np.empty_like(true[0]), np.empty_like(true[1]))
 
     def task(begin: int, end: int) -> None:
         _sort_classes(begin, end, offsets, true, (first, above), ordered)
@@ -200,10 +192,9 @@ def _sorted(offsets: Ints, true: Points) -> tuple[Points, Index]:
 
 @numba.njit(cache=True, nogil=True)
 def _sort_classes(begin: int, end: int, offsets: Ints, true: Points, index: Index, ordered: Points) -> None:
-    (score, rank, row), (first, above), (sorted_score, sorted_rank, sorted_row) = true, index, ordered
+    (score, row), (first, above), (sorted_score, sorted_row) = true, index, ordered
     for c in range(begin, end):
         base, start, parts = offsets[c], first[c], first[c + 1] - first[c] - 1
-        order = np.empty(offsets[c + 1] - base, np.int64)
         for p in range(base, offsets[c + 1]):
             above[start + min(int(score[p] * parts), parts - 1)] += 1
         for k in range(start + parts - 1, start - 1, -1):
@@ -211,13 +202,13 @@ def _sort_classes(begin: int, end: int, offsets: Ints, true: Points, index: Inde
         after = above[start + 1 : start + parts + 1].copy()
         for p in range(base, offsets[c + 1]):
             k = min(int(score[p] * parts), parts - 1)
-            sorted_score[base + after[k]], order[after[k]] = score[p], p
+            place = base + after[k]
+            sorted_score[place], sorted_row[place] = score[p], row[p]
             after[k] += 1
-        for k in range(parts):
-            low, high = above[start + k + 1], above[start + k]
-            _sort(sorted_score[base + low : base + high], order[low:high])
-        for p in range(base, offsets[c + 1]):
-            sorted_rank[p], sorted_row[p] = rank[order[p - base]], row[order[p - base]]
+        for k in range(start, start + parts):
+            low, high = base + above[k + 1], base + above[k]
+            if high > low + 1:
+                _sort(sorted_score[low:high], sorted_row[low:high])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -236,14 +227,12 @@ def _sort(score: Floats, rows: Ints) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def false_rows(
-    first: int, last: int, classes: int, columns: Columns
-) -> tuple[Ints, NDArray[np.int32], Floats]:
+def false_rows(first: int, last: int, classes: int, columns: Found) -> tuple[Ints, NDArray[np.int32], Floats]:
     """The false positives among rows first to last, by class: offsets of the classes, row - first, score.
 
     So the true positives of one class at a time are looked up, and stay in the processor's cache.
     """
-    label, score, outcome = columns[0][first:last], columns[1][first:last], columns[3][first:last]
+    label, score, outcome = columns[0][first:last], columns[1][first:last], columns[2][first:last]
     offsets = np.zeros(classes + 1, np.int64)
     for d in range(len(label)):
         if outcome[d] == FALSE:
@@ -260,9 +249,7 @@ def false_rows(
 
 
 @numba.njit(cache=True, nogil=True)
-def places(
-    c: int, first: int, rows: NDArray[np.int32], given: Floats, images: Ints, true: Lookup
-) -> NDArray[np.uint32]:
+def places(c: int, first: int, rows: NDArray[np.int32], given: Floats, true: Lookup) -> NDArray[np.uint32]:
     """Of each of some detections of class c the first of its true positives, counted from 0, that stands behind it.
 
     Without a branch where a part of the scores has no true positive or one: a processor guesses what comes out of
@@ -271,11 +258,10 @@ def places(
     Args:
         first, rows: the detections are rows first + rows.
         given: their scores.
-        images: offsets of the images (B + 1,).
     """
-    rank, (offsets, scores, ranks, found), (starts, above) = true
+    (offsets, scores, found), (starts, above) = true
     here = slice(offsets[c], offsets[c + 1])
-    scores, ranks, found, above = scores[here], ranks[here], found[here], above[starts[c] : starts[c + 1]]
+    scores, found, above = scores[here], found[here], above[starts[c] : starts[c + 1]]
     place = np.zeros(len(given), np.uint32)
     if not len(scores):
         return place
@@ -290,9 +276,7 @@ def places(
             low += np.uint64(low < high) & np.uint64(scores[min(low, last)] > s)
         place[k] = low
         if low <= last and scores[low] == s:
-            d = first + rows[k]
-            r = rank[np.searchsorted(images, d, side="right") - 1]
-            place[k] = _behind_equals(d, s, r, place[k], (scores, ranks, found))
+            place[k] = _behind_equals(first + rows[k], s, place[k], scores, found)
     return place
 
 
@@ -309,14 +293,12 @@ def _first_behind(s: float, low: np.uint64, high: np.uint64, scores: Floats) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _behind_equals(d: int, s: float, r: int, low: int, true: Points) -> int:
-    """Of the true positives from `low` on the first that stands behind detection d of score s on an image of rank r."""
-    scores, ranks, rows = true
+def _behind_equals(d: int, s: float, low: int, scores: Floats, rows: Ints) -> int:
+    """Of the true positives from `low` on the first that stands behind row d of score s."""
     high = len(scores)
     while low < high:
         middle = (low + high) // 2
-        earlier = ranks[middle] < r or (ranks[middle] == r and rows[middle] < d)
-        if scores[middle] == s and earlier:
+        if scores[middle] == s and rows[middle] < d:
             low = middle + 1
         else:
             high = middle
@@ -325,14 +307,14 @@ def _behind_equals(d: int, s: float, r: int, low: int, true: Points) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _count_false(
-    first: int, last: int, columns: Columns, true: Lookup, before: NDArray[np.int32], late: NDArray[np.int32]
+    first: int, last: int, columns: Found, true: Lookup, before: NDArray[np.int32], late: NDArray[np.int32]
 ) -> None:
     """Count false positives by their place, and those that stand after all true positives of their own score."""
-    offsets, all_scores = true[1][0], true[1][1]
+    offsets, all_scores = true[0][0], true[0][1]
     class_offsets, rows, given = false_rows(first, last, len(offsets) - 1, columns)
     for c in range(len(offsets) - 1):
         here = slice(class_offsets[c], class_offsets[c + 1])
-        place = places(c, first, rows[here], given[here], columns[2], true)
+        place = places(c, first, rows[here], given[here], true)
         start, end = offsets[c], offsets[c + 1]
         scores, false_scores, counts = all_scores[start:end], given[here], before[start + c : end + c + 1]
         for k in range(len(place)):

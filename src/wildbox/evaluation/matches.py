@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
+from operator import lt
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,10 +24,12 @@ from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.matching import FALSE, GROUP, IGNORED, TRUE, Outcomes
 from wildbox.formats.files import whole_file
-from wildbox.threads import in_chunks
+from wildbox.threads import at_once, in_chunks
 from wildbox.vocabulary import Vocabulary
 
 Compact = NDArray[np.integer[Any]]
+Found = tuple[Compact, Floats, Outcomes]
+"""Of detections (D,) label, score and outcome."""
 FOUND = ("label", "score", "outcome")
 TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
 ARRAYS = ("offsets", *FOUND, *TRUTH)
@@ -80,17 +83,9 @@ class Matches:
             worth[GROUP] = self.group_of_weight
         return worth
 
-    def image_of(self, rows: Ints) -> Ints:
-        """The image of each of some rows; fastest where they ascend."""
-        return np.searchsorted(self.offsets, rows, side="right") - 1
-
-    def image_rank(self) -> Ints:
-        """(B,) position of each image when ids are sorted as text."""
-        ids = self.image_ids
-        rank = np.arange(len(ids))
-        if sorted(ids) != list(ids):
-            rank[sorted(rank.tolist(), key=ids.__getitem__)] = np.arange(len(ids))
-        return rank
+    def by_id(self) -> Matches:
+        """The same with images in the order of their ids, as text: as `merge` puts them."""
+        return self if _ascend(self.image_ids) else merge([self])
 
     def outcomes_by_class(self) -> Ints:
         """(C, 7) how many detections of each class had each outcome.
@@ -182,7 +177,7 @@ def merge(parts: list[Matches]) -> Matches:
     has the same detections there (as where samplers fill up their last batch).
 
     Args:
-        parts: taken out of the list one by one, so that their memory is free again as that of the whole fills up.
+        parts: taken out of the list, so that their memory is free again as that of the whole fills up.
     Raises:
         InputError: no parts, or parts of different classes or settings; the list is then as it was.
     """
@@ -193,53 +188,57 @@ def merge(parts: list[Matches]) -> Matches:
     if len(settings) > 1:
         raise InputError("matches of different classes or settings do not merge")
     ids, numbers = _numbered([part.image_ids for part in parts])
-    whole = {name: np.empty(sum(map(len, parts)), getattr(head, name).dtype) for name in FOUND}
-    boxes = sum(len(part.truth_label) for part in parts)
-    whole |= {name: np.empty(boxes, getattr(head, name).dtype) for name in TRUTH}
-    counts, found, true = [], 0, 0
-    for number in numbers:
-        part = parts.pop(0)
-        is_new, of_images = number >= 0, np.diff(part.offsets)
-        counts.append(of_images[is_new])
-        every = bool(is_new.all())
-        found = _fill(whole, FOUND, part, None if every else np.repeat(is_new, of_images), found)
-        _fill(whole, TRUTH, part, None if every else is_new[part.truth_image], true)
+    counts = np.zeros(len(ids) + 1, np.int64)
+    truth: list[tuple[NDArray[Any], ...]] = []
+    for part, number in zip(parts, numbers, strict=True):
+        counts[number + 1] = np.diff(part.offsets)
         image = number[part.truth_image]
-        true = _put(whole["truth_image"], image if every else image[image >= 0], true)
-    columns: dict[str, Any] = {name: whole[name][:found] for name in FOUND}
-    columns |= {name: whole[name][:true] for name in TRUTH}
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return replace(head, image_ids=ids, offsets=offsets, **columns)
+        given = (image, part.truth_label, part.truth_is_group_of)
+        truth.append(given if (number >= 0).all() else tuple(column[image >= 0] for column in given))
+    counts[0] = 0  # where those that are left out were put
+    offsets = np.cumsum(counts)
+    label, score, outcome = (np.empty(offsets[-1], getattr(head, name).dtype) for name in FOUND)
+    waiting = list(zip(numbers, parts, strict=True))
+    parts.clear()
+
+    def put() -> None:
+        number, part = waiting.pop()
+        _put(number, part.offsets, (part.label, part.score, part.outcome), offsets, (label, score, outcome))
+
+    at_once([put] * len(waiting))
+    columns = (label, score, outcome, *map(np.concatenate, zip(*truth, strict=True)))
+    return Matches(head.vocabulary, ids, head.protocol, head.group_of_weight, offsets, *columns)
+
+
+def _ascend(ids: Sequence[str]) -> bool:
+    return all(map(lt, ids, islice(ids, 1, None)))
 
 
 def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:
-    """The different ids of some lists, and for each list the number of those that are new with it, -1 for others."""
+    """The different ids of some lists, sorted; for each list which of them each is, -1 where an earlier list has it."""
     ids = tuple(chain.from_iterable(lists))
     cuts = np.cumsum([len(some) for some in lists])[:-1]
     number = np.arange(len(ids), dtype=np.int32)
-    if len(set(ids)) < len(ids):
+    if not _ascend(ids):
         first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
-        is_first = np.zeros(len(ids), bool)
-        is_first[list(first.values())] = True
-        number = np.where(is_first, np.cumsum(is_first) - 1, -1).astype(np.int32)
-        ids = tuple(id_ for id_, new in zip(ids, is_first, strict=True) if new)
+        ids = tuple(sorted(first))
+        number[:] = -1
+        number[[first[id_] for id_ in ids]] = np.arange(len(ids))
     return ids, np.split(number, cuts)
 
 
-def _fill(
-    whole: dict[str, NDArray[Any]], names: Sequence[str], part: Matches, rows: Bools | None, start: int
-) -> int:
-    """Put some rows of a part into the whole, or all, from `start` on; where they end."""
-    end = start
-    for name in names:
-        column = getattr(part, name)
-        end = _put(whole[name], column if rows is None else column[rows], start)
-    return end
-
-
-def _put(whole: NDArray[Any], column: NDArray[Any], start: int) -> int:
-    whole[start : start + len(column)] = column
-    return start + len(column)
+@numba.njit(cache=True, nogil=True)
+def _put(number: NDArray[np.int32], offsets: Ints, part: Found, starts: Ints, whole: Found) -> None:
+    """Put the rows of a part's images where those of image `number` start, and of -1 nowhere."""
+    for i in range(len(number)):
+        if number[i] >= 0:
+            ahead = starts[number[i]] - offsets[i]
+            for d in range(offsets[i], offsets[i + 1]):
+                whole[0][d + ahead], whole[1][d + ahead], whole[2][d + ahead] = (
+                    part[0][d],
+                    part[1][d],
+                    part[2][d],
+                )
 
 
 def write_matches(matches: Matches, path: str | Path) -> None:
