@@ -52,6 +52,24 @@ def test_parts_merge_into_the_whole(
             np.testing.assert_array_equal(again.columns[name], column)
 
 
+def test_merged_images_stand_by_id() -> None:
+    pair = next_pair()
+    order = np.argsort(pair[1].image_ids)[::-1].tolist()
+    parts = [part(pair, [image], "voc") for image in order]
+    rows = {some.image_ids[0]: some for some in parts}
+    whole = merge([*parts, parts[0]])
+    assert whole.image_ids == tuple(sorted(pair[1].image_ids))
+    assert len(whole) == len(pair[0]) > 0
+    for number, id_ in enumerate(whole.image_ids):
+        found = slice(*whole.offsets[[number, number + 1]].tolist())
+        boxes = whole.truth_image == number
+        np.testing.assert_array_equal(whole.label[found], rows[id_].label)
+        np.testing.assert_array_equal(whole.score[found], rows[id_].score)
+        np.testing.assert_array_equal(whole.outcome[found], rows[id_].outcome)
+        np.testing.assert_array_equal(whole.truth_label[boxes], rows[id_].truth_label)
+        np.testing.assert_array_equal(whole.truth_is_group_of[boxes], rows[id_].truth_is_group_of)
+
+
 def test_what_does_not_merge() -> None:
     with pytest.raises(InputError, match="nothing to evaluate"):
         merge([])
