@@ -16,8 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-LANES = 64
-"""Rows that stand side by side in a division; as many as an integer has bits."""
+LANES = 32
+"""Rows that stand side by side in a division: with all that is made of them they stay in a core's own cache."""
 TILE = 16
 """Rows and columns that are transposed at once."""
 
@@ -50,34 +50,60 @@ _bits: Any = intrinsic(_bits_of)
 _float: Any = intrinsic(_float_of)
 
 
-def _exp(x: Any) -> Any:
-    """exp(x) of x <= 0; 0 where float32 has no normal number for it."""
+def _some_exponentials(typing_context: Any, row: Any, k: Any, shift: Any, result: Any) -> Any:
+    """result[k + n] = exp(row[k + n] - shift) of TILE n, float32; 0 where there is no normal number for it.
+
+    In LLVM's own terms: numba's loops use vectors half as wide as some processors have. x = n log 2 + f with
+    |f| <= log(2) / 2, exp(x) = 2^n exp(f); adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest
+    bits. The polynomial is Taylor's to the seventh power, 4e-9 at the ends; in parts, since a processor would wait for
+    each term in turn.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        row, k, shift, result = arguments
+        vector, whole = (ir.VectorType(kind, TILE) for kind in (ir.FloatType(), ir.IntType(32)))
+
+        def place(kind: Any, value: Any) -> Any:
+            start = context.make_array(kind)(context, builder, value).data
+            return builder.bitcast(builder.gep(start, [k]), vector.as_pointer())
+
+        def number(value: float) -> Any:
+            return ir.Constant(vector, [float(np.float32(value))] * TILE)
+
+        def plus_product(c: Any, a: Any, b: Any) -> Any:
+            return builder.fadd(c, builder.fmul(a, b, flags=("contract",)), flags=("contract",))
+
+        x = builder.load(place(signature.args[0], row), align=4)
+        x = builder.fsub(x, _everywhere(builder, shift, TILE))
+        integer = number(1.5 * 2**23)
+        shifted = plus_product(integer, x, number(1 / math.log(2)))
+        n = builder.fsub(shifted, integer)
+        f = plus_product(x, n, number(-0.693359375))  # log 2 in two parts, the first with few bits
+        f = plus_product(f, n, number(2.1219444005469057e-4))
+        square = builder.fmul(f, f)
+        terms = (number(1 / math.factorial(power)) for power in range(2, 8))
+        low, middle, high = (plus_product(next(terms), f, next(terms)) for _ in range(3))
+        s = plus_product(low, square, plus_product(middle, square, high))
+        s = builder.fadd(plus_product(f, square, s), number(1))
+        exponent = builder.add(builder.bitcast(shifted, whole), ir.Constant(whole, [127] * TILE))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * TILE)), vector)
+        is_normal = builder.fcmp_ordered(">", x, number(-87))
+        found = builder.select(is_normal, builder.fmul(s, power), number(0))
+        builder.store(found, place(signature.args[3], result), align=4)
+        return context.get_dummy_value()
+
+    return types.void(row, k, shift, result), generate
 
 
-@overload(_exp, jit_options={"fastmath": STRICT}, strict=False)
-def _exp_of(x: Any) -> Any:
-    if x == types.float64:
-        return lambda x: math.exp(x)
+def _everywhere(builder: Any, value: Any, width: int) -> Any:
+    """A vector of one number."""
+    nothing = ir.Constant(ir.VectorType(value.type, width), ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+    first = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, nothing, zeros)
 
-    def single(x: Any) -> Any:
-        # x = n log 2 + f with |f| <= log(2) / 2, exp(x) = 2^n exp(f); adding 1.5 * 2^23 rounds to an integer, which
-        # then stands in the lowest bits. The polynomial is Taylor's to the seventh power: 4e-9 at the ends.
-        y = max(x, np.float32(-87.0))
-        shifted = y * np.float32(1.4426950408889634) + np.float32(12582912.0)
-        n = shifted - np.float32(12582912.0)
-        f = y - n * np.float32(0.693359375)  # log 2 in two parts, the first with few bits
-        f = f + n * np.float32(2.1219444005469057e-4)
-        s = np.float32(1 / 5040)
-        s = s * f + np.float32(1 / 720)
-        s = s * f + np.float32(1 / 120)
-        s = s * f + np.float32(1 / 24)
-        s = s * f + np.float32(1 / 6)
-        s = s * f + np.float32(0.5)
-        s = s * f * f + f + np.float32(1)
-        power = _float(np.int32((_bits(shifted) + 127) << 23))
-        return s * power if x > np.float32(-87.0) else np.float32(0)
 
-    return single
+_some: Any = intrinsic(_some_exponentials)
 
 
 def _rank(x: Any) -> Any:
@@ -113,11 +139,31 @@ def extent(row: Any) -> Any:
     return _number(low), _number(high)
 
 
-@numba.njit(cache=True, fastmath=STRICT)
+def _exponentials(row: Any, shift: Any, result: Any) -> None:
+    """`exponentials_below`."""
+
+
+@overload(_exponentials, strict=False)
+def _exponentials_of(row: Any, shift: Any, result: Any) -> Any:
+    def one_by_one(row: Any, shift: Any, result: Any) -> None:
+        for k in range(len(row)):
+            result[k] = math.exp(row[k] - shift)
+
+    def in_tiles(row: Any, shift: Any, result: Any) -> None:
+        if len(row) < TILE:
+            for k in range(len(row)):
+                result[k] = math.exp(row[k] - shift)
+        else:
+            for k in range(0, len(row), TILE):  # the last ones begin early enough to fit
+                _some(row, min(k, len(row) - TILE), shift, result)
+
+    return one_by_one if row.dtype == types.float64 else in_tiles
+
+
+@numba.njit(cache=True)
 def exponentials_below(row: Any, shift: Any, result: Any) -> None:
-    """exp(z_j - shift) into `result` (K,), which must be other memory: else it would not run in vector registers."""
-    for k in range(len(row)):
-        result[k] = _exp(row[k] - shift)
+    """exp(z_j - shift) into `result` (K,), of z_j <= shift; both contiguous, and not the same memory."""
+    _exponentials(row, shift, result)
 
 
 @numba.njit(cache=True, fastmath=SUMS)
@@ -164,17 +210,12 @@ def _division(
             place = builder.gep(pointer, [builder.mul(row, integer(LANES))])
             return builder.bitcast(place, vector.as_pointer())
 
-        def everywhere(value: Any) -> Any:
-            nothing, first = ir.Constant(vector, ir.Undefined), ir.IntType(32)(0)
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return builder.shuffle_vector(builder.insert_element(nothing, value, first), nothing, zeros)
-
         start = lanes(totals, integer(0))
         left = cgutils.alloca_once_value(  # type: ignore[no-untyped-call]
             builder, builder.load(start, align=size)
         )
         with cgutils.for_range_slice(builder, begin, end, integer(1)) as (at, _):
-            rate = everywhere(builder.load(builder.gep(values, [at])))
+            rate = _everywhere(builder, builder.load(builder.gep(values, [at])), LANES)
             column = builder.load(lanes(side, builder.load(builder.gep(others, [at]))), align=size)
             removed = builder.fmul(rate, column, flags=("contract",))
             builder.store(builder.fsub(builder.load(left), removed, flags=("contract",)), left)
@@ -184,7 +225,7 @@ def _division(
         score = builder.select(builder.fcmp_ordered("<", score, one), score, one)
         builder.store(score, lanes(result, integer(0)), align=size)
         unsure = builder.fcmp_ordered("<", denominator, builder.load(lanes(least, integer(0)), align=size))
-        return builder.bitcast(unsure, ir.IntType(LANES))
+        return builder.zext(builder.bitcast(unsure, ir.IntType(LANES)), integer)
 
     return types.uint64(i, side, others, values, begin, end, totals, least, result), generate
 
