@@ -8,7 +8,7 @@ from formats.drawn_tables import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, order_by_image
 from wildbox.errors import InputError
 
 
@@ -47,3 +47,12 @@ def test_an_image_that_stands_twice_or_is_not_there(table: Annotations) -> None:
     for index in (len(table.image_ids), -len(table.image_ids) - 1):
         with pytest.raises(IndexError):
             table.select([index])
+
+
+@given(st.lists(st.integers(-1, 4), max_size=12), st.integers(0, 4))
+def test_rows_by_image_stay_in_order(drawn: list[int], images: int) -> None:
+    """Also where an index is outside the images: what is wrong with it is said by others."""
+    image = np.array(drawn, np.int64)
+    order = order_by_image(image, images)
+    expected = sorted(range(len(drawn)), key=drawn.__getitem__)
+    assert (list(range(len(drawn))) if order is None else order.tolist()) == expected

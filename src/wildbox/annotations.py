@@ -40,6 +40,29 @@ def _check_index(values: Ints, limit: int, name: str) -> None:
         raise InputError(f"row {row}: {name} {values[row]} is outside 0..{limit - 1}")
 
 
+def order_by_image(image: Ints, images: int) -> Ints | None:
+    """Rows by their image (N,), in their order within one; None where they stand so already."""
+    if np.all(image[1:] >= image[:-1]):
+        return None
+    if len(image) < images or image.min() < 0 or image.max() >= images:
+        return np.argsort(image, kind="stable")
+    return _counted_order(image, images)
+
+
+@numba.njit(cache=True, nogil=True)
+def _counted_order(image: Ints, images: int) -> Ints:
+    """`order_by_image` by counting: of millions of rows it takes a tenth of the time of comparing them."""
+    after = np.zeros(images + 1, np.int64)
+    for b in image:
+        after[b + 1] += 1
+    after = np.cumsum(after)
+    order = np.empty(len(image), np.int64)
+    for row in range(len(image)):
+        order[after[image[row]]] = row
+        after[image[row]] += 1
+    return order
+
+
 class UniqueIds(tuple[str, ...]):
     """Ids of images, from a reader that made sure in another way that none stands twice: millions take their time."""
 
@@ -128,7 +151,7 @@ class Annotations:
             raise InputError(f"{b} images but {len(self.file_names)} file names")
         image = np.asarray(self.image, np.int64)
         _check_index(image, b, "image")
-        order = None if np.all(image[1:] >= image[:-1]) else np.argsort(image, kind="stable")
+        order = order_by_image(image, b)
         given = {
             "image": (image, np.int64),
             "boxes": (np.reshape(self.boxes, (-1, 4)), np.float64),

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, members
+from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, members, order_by_image
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -45,7 +45,7 @@ class Detections:
 
     def __post_init__(self) -> None:
         image = np.asarray(self.image, np.int64)
-        order = None if np.all(image[1:] >= image[:-1]) else np.argsort(image, kind="stable")
+        order = order_by_image(image, len(self.image_ids))
         columns = {
             "image": image,
             "boxes": np.reshape(np.asarray(self.boxes, np.float64), (-1, 4)),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildbox.formats.texts import FEW, coded, runs
+import wildbox.formats.texts
+from wildbox.formats.texts import FEW, all_differ, coded, runs
 
 TEXTS = ["", "a", "b", "a" * 12, "a" * 13, "a" * 12 + "b", "b" * 13, "é" * 7, "/m/0ab12", "/m/0ab13"]
 
@@ -44,3 +45,10 @@ def test_one_chunk_of_many_texts_among_others() -> None:
 
 def test_short_texts_of_which_there_are_many() -> None:
     check(pl.Series([f"{i % 9_000}" for i in range(40_000)]))
+
+
+@given(st.lists(st.sampled_from(TEXTS), max_size=9), st.integers(1, 9))
+def test_whether_all_differ(some: list[str], first: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wildbox.formats.texts, "MANY", first)
+        assert all_differ(pl.Series(some, dtype=pl.String())) == (len(set(some)) == len(some))

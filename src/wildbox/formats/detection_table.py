@@ -23,7 +23,7 @@ from wildbox.formats.labelled_rows import (
     Ints,
     LabelledRows,
 )
-from wildbox.formats.texts import Codes, coded, runs
+from wildbox.formats.texts import Codes, all_differ, coded, runs
 from wildbox.threads import at_once
 
 Chunk = tuple[Codes, tuple[Floats, ...]]
@@ -81,8 +81,7 @@ class DetectionTable:
     def _places_to_cut(self) -> list[int]:
         """Where pieces begin, and the last one ends; as many as threads of any number share evenly."""
         rows, (starts, images) = len(self), self._runs
-        looked_at = (images[:ROWS], images)  # few tell often
-        if rows <= ROWS or any(some.n_unique() < len(some) for some in looked_at):
+        if rows <= ROWS or not all_differ(images):
             return [0, rows]
         goals = np.linspace(0, rows, SHARED * ceil(rows / (SHARED * ROWS)), endpoint=False)
         return [*np.unique(starts[np.searchsorted(starts, goals, side="right") - 1]).tolist(), rows]

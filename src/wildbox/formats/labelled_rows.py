@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
-from wildbox.formats.texts import starts_of_runs
+from wildbox.formats.texts import all_differ, starts_of_runs
 from wildbox.threads import at_once, over_lists
 from wildbox.vocabulary import Vocabulary
 
@@ -270,7 +270,7 @@ def number_runs(
     """
     runs = pl.concat([file.runs for file in files], rechunk=True)
     if image_ids is None:
-        images = runs if runs.n_unique() == len(runs) else runs.unique(maintain_order=True)
+        images = runs if all_differ(runs) else runs.unique(maintain_order=True)
         ids, index = UniqueIds(images.to_list()), _places(runs, images)
     else:
         ids, images = UniqueIds(image_ids), pl.Series(image_ids, dtype=TEXT)
