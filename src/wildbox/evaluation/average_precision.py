@@ -59,11 +59,13 @@ def eleven_point(precision: Floats, recall: Floats) -> float:
 
 def average_precisions(curves: Curves, *, area: Area = area_under) -> Floats:
     """Average precision (C,) of each class; NaN where it has no truth."""
-    precision, recall = curves.precision, curves.recall
     ap = np.full(len(curves.truth), np.nan)
-    for c in np.flatnonzero(curves.truth > 0):
+    for c in np.flatnonzero(
+        curves.truth > 0
+    ):  # class by class, so that numbers stay in the processor's cache
         part = slice(curves.offsets[c], curves.offsets[c + 1])
-        ap[c] = area(precision[part], recall[part])
+        true = curves.true_before[part]
+        ap[c] = area(true / (true + curves.false_before[part]), true / curves.truth[c])
     return ap
 
 
