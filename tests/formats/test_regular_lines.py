@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wildbox.formats.regular_lines import regular_lines
 
-FIELD = st.sampled_from(["", "x", "x" * 30, "x" * 70, '"a,b"', '"a""b"'])
+FIELD = st.sampled_from(["", "x", "ü", "x" * 30, "x" * 70, '"a,b"', '"a""b"'])
 ROW = st.lists(FIELD, min_size=2, max_size=4).map(",".join)
 END = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\0\n", '"\n'])
 
@@ -32,7 +32,9 @@ def test_lines_that_are_rows(rows: list[tuple[str, str]], whole: bool) -> None:
     text = "".join(row + end for row, end in rows)
     text = text if whole else text[:-1]
     fields = rows[0][0].count(",") + 1 - rows[0][0].count('"a,b"')
-    assert regular_lines(np.frombuffer(text.encode(), np.uint8), fields) == _counted(text, fields)
+    lines, is_ascii = regular_lines(np.frombuffer(text.encode(), np.uint8), fields)
+    assert lines == _counted(text, fields)
+    assert lines < 0 or is_ascii == text.isascii()
 
 
 @pytest.mark.parametrize("before", range(140))
@@ -41,4 +43,10 @@ def test_wherever_a_line_ends(before: int) -> None:
     first = "x" * before + ",y"
     for end, is_right in (("\n", True), ("\r\n", True), ("\r", False), ("\n\0", False), ("\n\n", False)):
         data = np.frombuffer((first + end + "a,b\n" * 40).encode(), np.uint8)
-        assert regular_lines(data, 2) == (41 if is_right else -1)
+        assert regular_lines(data, 2) == ((41, True) if is_right else (-1, False))
+
+
+@pytest.mark.parametrize("before", range(140))
+def test_wherever_a_character_is_not_ascii(before: int) -> None:
+    text = "x" * before + "é,y\n" + "a,b\n" * 20
+    assert regular_lines(np.frombuffer(text.encode(), np.uint8), 2) == (21, False)

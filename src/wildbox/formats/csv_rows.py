@@ -223,11 +223,13 @@ def _read_numbered(data: bytes, layout: _Layout, first: int) -> pl.DataFrame:
 
 def _read_quickly(data: bytes, layout: _Layout) -> pl.DataFrame | None:
     """The wanted columns, or nothing where a chunk has to be read carefully."""
-    lines = regular_lines(np.frombuffer(data, np.uint8), len(layout.fields)) if data else -1
+    if not data:
+        return None
+    lines, is_ascii = regular_lines(np.frombuffer(data, np.uint8), len(layout.fields))
     if lines < 0:
         return None
     try:
-        if not data.isascii():
+        if not is_ascii:
             data.decode()
         schema = dict.fromkeys(layout.fields, TEXT) | layout.wanted
         table = pl.scan_csv(data, has_header=False, schema=schema).select(*layout.wanted).collect()
