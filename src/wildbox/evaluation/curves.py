@@ -50,18 +50,24 @@ class Curves:
 
     @property
     def precision(self) -> Floats:
-        """(P,) tp / (tp + fp), with this one."""
-        return self.true_before / (self.true_before + self.false_before)
+        """(P,) see `points`."""
+        return self.points()[0]
 
     @property
     def recall(self) -> Floats:
-        """(P,) tp / truth, with this one."""
-        return self.true_before / np.repeat(self.truth, np.diff(self.offsets))
+        """(P,) see `points`."""
+        return self.points()[1]
+
+    def points(self) -> tuple[Floats, Floats]:
+        """Precision tp / (tp + fp) and recall tp / truth (P,) with each true positive."""
+        points = (np.empty(len(self.score)), np.empty(len(self.score)))
+        _divide(self.offsets, self.true_before, self.false_before, self.truth, points)
+        return points
 
     def write(self, path: str | Path, vocabulary: Vocabulary) -> None:
         """Write the points as CSV: class_id,score,precision,recall, by class and falling score."""
         ids = np.repeat(np.array(vocabulary.ids, object), np.diff(self.offsets))
-        columns = (ids, self.score.tolist(), self.precision.tolist(), self.recall.tolist())
+        columns = (ids, *(column.tolist() for column in (self.score, *self.points())))
         write_csv(path, POINTS, zip(*columns, strict=True))
 
 
@@ -96,6 +102,17 @@ def _sums(offsets: Ints, worth: Floats) -> Floats:
             total += worth[p]
             sums[p] = total
     return sums
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _divide(
+    offsets: Ints, true_before: Floats, false_before: Ints, truth: Floats, points: tuple[Floats, Floats]
+) -> None:
+    precision, recall = points
+    for c in range(len(truth)):
+        for p in range(offsets[c], offsets[c + 1]):
+            precision[p] = true_before[p] / (true_before[p] + false_before[p])
+            recall[p] = true_before[p] / truth[c]
 
 
 @numba.njit(cache=True, nogil=True)

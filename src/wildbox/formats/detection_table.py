@@ -32,7 +32,7 @@ NUMBERS = dict.fromkeys(("Score", *CORNERS), NUMBER)
 IDS = {"ImageID": TEXT, "LabelName": TEXT}
 FAR = 2.0
 """A relative coordinate beyond -1 and 2 is none: the box would stick out by more than its image's side."""
-ROWS = 2**17
+ROWS = 2**18
 """Rows that a thread works on at once, at most: they stay in the processor's cache from one step to the next."""
 SHARED = 8
 """Pieces are a multiple of it in number, so that no thread waits long for another's last."""

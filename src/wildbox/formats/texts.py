@@ -75,16 +75,18 @@ def coded(column: pl.Series) -> tuple[Codes, tuple[str, ...]]:
     parts = [(first, views, codes[first : first + len(views)]) for first, views in _views(column)]
     rows = at_once([partial(_code, views, some) for _, views, some in parts])
     if sum(map(len, rows)) > _most(len(column)):
-        texts = column.unique().sort()
-        return column.cast(pl.Enum(texts)).to_physical().cast(pl.Int32()).to_numpy(), tuple(texts.to_list())
+        return _read(column)
     firsts = np.concatenate([first + some for (first, _, _), some in zip(parts, rows, strict=True)])
-    given = column.gather(firsts).to_list()
-    different = sorted(set(given))
-    index = {text: i for i, text in enumerate(different)}
-    places = np.array([index[text] for text in given], np.int32)
+    places, texts = _read(column.gather(firsts))
     of_parts = np.split(places, np.cumsum(list(map(len, rows)))[:-1])
     at_once([partial(_renumber, *some) for some in zip((part[2] for part in parts), of_parts, strict=True)])
-    return codes, tuple(different)
+    return codes, texts
+
+
+def _read(column: pl.Series) -> tuple[Codes, tuple[str, ...]]:
+    """As `coded`, each text being read."""
+    texts = column.unique().sort()
+    return column.cast(pl.Enum(texts)).to_physical().cast(pl.Int32()).to_numpy(), tuple(texts.to_list())
 
 
 def _views(column: pl.Series) -> Iterator[tuple[int, Views]]:
