@@ -257,12 +257,13 @@ def _find(
         some[count] = k
         count += link[t] >= 0
     for k in some[:count]:
-        d, t = asked[k], link[nearest[k]]
+        best, most, d, t = nearest[k], largest[k], asked[k], link[nearest[k]]
         while t >= 0:
             overlap = _overlap(d, t, found, boxes)
-            if overlap > largest[k]:
-                nearest[k], largest[k] = t, overlap
+            is_more = overlap > most
+            best, most = t if is_more else best, overlap if is_more else most
             t = link[t]
+        nearest[k], largest[k] = best, most
     count = 0
     for k in range(len(asked)):
         some[count] = k
