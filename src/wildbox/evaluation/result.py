@@ -101,7 +101,7 @@ class EvaluationResult:
             text = self._markdown()
         else:
             header, rows = self._rows()
-            write_csv(path, header, ([_text(value) for value in row] for row in rows))
+            write_csv(path, header, (map(_known, row) for row in rows))  # None is written as nothing
             return
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -209,10 +209,6 @@ def _mean(ap: Floats) -> float:
 def _known(value: Any) -> Any:
     """None in place of NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _text(value: Any) -> Any:
-    return "" if _known(value) is None else value
 
 
 def _short(value: Any) -> str:

@@ -140,7 +140,9 @@ def evaluate_pieces(
         images = places.of(found.image_ids)
         here = truth.select(images)
         strange = protocol.unknown_images(found, here)
-        return images, strange, protocol.match(found, with_images(here, strange) if strange else here)
+        here = with_images(here, strange) if strange else here
+        found = found.aligned(here)
+        return images, strange, protocol.kept(found, here, *protocol.outcomes(found, here))
 
     is_seen = np.zeros(len(truth.image_ids), bool)
     for pieces in groups:

@@ -109,7 +109,7 @@ def read_json(path: str | Path) -> object:
         raise InputError(f"malformed JSON: {error}", path=path) from error
 
 
-def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a CSV file: a header, then rows."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
