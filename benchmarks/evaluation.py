@@ -288,9 +288,11 @@ def some_shards(images: int, folder: str) -> None:
     forget_peak()
     before = held("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
-    evaluate_files(Path(folder), truth, protocol=protocol_named(PROTOCOL, group_of_weight=GROUP_OF_WEIGHT))
+    result = evaluate_files(
+        Path(folder), truth, protocol=protocol_named(PROTOCOL, group_of_weight=GROUP_OF_WEIGHT)
+    )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(wall, cpu, held("VmHWM") - before)
+    print(wall, cpu, held("VmHWM") - before, 0 if result.matches is None else len(result.matches))
 
 
 def alone(*arguments: str) -> list[float]:
@@ -319,7 +321,8 @@ def shards(images: int) -> list[Row]:
             columns = (whole.image[rows], whole.boxes[rows], whole.label[rows], whole.score[rows])
             part = Detections(whole.vocabulary, whole.image_ids, *columns)
             write_detections(part, Path(folder, f"{number}.parquet"))
-        wall, cpu, memory = alone("--shards", str(images), folder)
+        wall, cpu, memory, counted = alone("--shards", str(images), folder)
+        assert counted == len(whole), f"{counted} detections of {len(whole)} were evaluated"
     return [row_of("shards", "wildbox", len(whole), wall, cpu, f"{memory / len(whole):.0f}")]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from evaluation.small_tables import EDGES, draw, found_of, hierarchies, tables, truth_of
+from evaluation.small_tables import EDGES, draw, found_of, hierarchies, random_boxes, tables, truth_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +79,37 @@ def test_batches_give_what_all_at_once_gives(
         assert_same(whole, evaluate_pieces(groups, pair[1], protocol=rules, hierarchy=tree))
     few = evaluate(first[0](), pair[1], protocol=name, hierarchy=tree)  # images without detections count, too
     assert_same(few, evaluate_pieces([first], pair[1], protocol=rules, hierarchy=tree))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("most", [1, 4, 10, 100, 1000])
+def test_parts_that_are_put_together_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, most: int, name: str
+) -> None:
+    """However often they are: 60 images one by one, of 0 to 9 detections each."""
+    monkeypatch.setattr(streaming, "MANY", most)
+    rng, vocabulary, ids = (
+        np.random.default_rng(5),
+        Vocabulary(tuple("wxyz")),
+        tuple(f"{i:02}" for i in range(60)),
+    )
+    image = np.repeat(np.arange(60), rng.integers(0, 10, 60))
+    n = len(image)
+    box = random_boxes(rng, n, cells=4)
+    truth = truth_of(vocabulary, ids, image, box, rng.integers(0, 4, n), rng.random(n) < 0.1)
+    found = found_of(
+        vocabulary, ids, image, box[rng.permutation(n)], rng.permutation(truth.label), rng.random(n)
+    )
+    whole, evaluator = evaluate(found, truth, protocol=name), StreamingEvaluator(protocol_named(name))
+    singles = [batch(found, truth, [b]) for b in range(60)]
+    for single in singles:
+        evaluator.update(*single)
+    pieces = [[partial(lambda some: some, some)] for some, _ in singles]
+    for result in (evaluator.compute(), evaluate_pieces(pieces, truth, protocol=protocol_named(name))):
+        assert result.matches is not None
+        assert len(result.matches) == n
+        assert result.matches.image_ids == ids
+        assert_same(whole, result)
 
 
 def test_images_that_come_twice_are_told(many: int) -> None:

@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import takewhile
 
 import numpy as np
 
@@ -71,9 +70,11 @@ class StreamingEvaluator:
         """Add images that are matched already."""
         self.parts.append(matches)
         self.images += len(matches.image_ids)
-        few = list(takewhile(lambda part: len(part) < MANY, reversed(self.parts)))[::-1]
-        if sum(map(len, few)) >= MANY:
-            self.parts[-len(few) :] = [merge(few)]
+        first = len(self.parts)
+        while first and len(self.parts[first - 1]) < MANY:
+            first -= 1
+        if sum(map(len, self.parts[first:])) >= MANY:
+            self.parts[first:] = [merge(self.parts[first:])]
 
     def merge(self, other: StreamingEvaluator) -> None:
         """Add the images of another evaluator, as of another process.
