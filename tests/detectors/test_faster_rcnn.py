@@ -83,7 +83,7 @@ def cascade_on_a_pyramid() -> Detector:
         (small_of_each_class, 80, 0.02),
         (small_cascade, 70, 0.02),
         (on_a_pyramid, 60, 0.02),
-        (cascade_on_a_pyramid, 60, 0.02),
+        (cascade_on_a_pyramid, 80, 0.02),
     ],
 )
 def test_overfits_eight_images(make: Callable[[], Detector], steps: int, rate: float) -> None:
