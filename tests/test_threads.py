@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 
@@ -58,6 +61,44 @@ def test_tasks_at_once(threads: int) -> None:
     assert at_once([threading.current_thread]) == [threading.current_thread()]
     assert at_once([]) == []
     assert thread_count(100) == threads
+
+
+def _sum_at_once() -> None:
+    if at_once([partial(sum, [i]) for i in range(9)]) != list(range(9)):
+        raise SystemExit(1)
+
+
+def test_a_forked_process_has_threads_of_its_own(threads: int) -> None:
+    """Those that were there before are not in it."""
+    _sum_at_once()
+    child = multiprocessing.get_context("fork").Process(target=_sum_at_once, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads and forks
+        child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_tasks_of_tasks_do_not_wait_for_each_other(threads: int) -> None:
+    """Where each task of all threads has a thread of its own, which wants the same helpers."""
+
+    def task() -> int:
+        with ThreadPoolExecutor(1) as own:
+            return own.submit(lambda: sum(at_once([lambda: 1] * 8))).result()
+
+    assert at_once([task] * 4 * threads) == [8] * 4 * threads
+
+
+def test_no_task_begins_after_an_error(threads: int) -> None:
+    begun = []
+
+    def fail(number: int) -> None:
+        begun.append(number)
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match=r"^0$"):
+        at_once([partial(fail, i) for i in range(100)])
+    assert len(begun) <= threads
 
 
 def test_the_first_of_several_errors(threads: int) -> None:

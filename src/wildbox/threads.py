@@ -1,14 +1,17 @@
 """Compiled loops in threads: a range in chunks, which loops that need no interpreter work off side by side.
 
 There are as many threads as numba's own loops would have (the environment's NUMBA_NUM_THREADS; by default the cores of
-this process), fewer for few rows of work. What is made of the results must not depend on the chunks.
+this process), fewer for few rows of work; they stay for the next call. What is made of the results must not depend on
+the chunks.
 """
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from threading import local
 from typing import TypeVar
@@ -24,13 +27,23 @@ EACH = 8
 
 Result = TypeVar("Result")
 _here = local()
-"""Of a thread that `at_once` started: `is_one_of_many`."""
+"""Of a thread that works for `at_once`: `is_one_of_many`."""
+
+
+@lru_cache
+def _helpers(threads: int) -> ThreadPoolExecutor:
+    """Kept: each new thread would have memory of its own from the C library, which holds it when the thread is gone."""
+    return ThreadPoolExecutor(threads)
+
+
+os.register_at_fork(after_in_child=_helpers.cache_clear)  # a process that is forked has no thread but its own
 
 
 def at_once(tasks: Sequence[Callable[[], Result]], *, threads: int | None = None) -> list[Result]:
     """Results of some tasks, in order; of several that fail, the first one's error.
 
-    Several run in threads, which start none of their own: those would only wait for each other. A single one runs here.
+    Several run in threads, this one among them, which start none of their own: those would only wait for each other. A
+    single one runs here. After an error no further task begins.
 
     Args:
         threads: at most; default: as many as there may be.
@@ -38,11 +51,32 @@ def at_once(tasks: Sequence[Callable[[], Result]], *, threads: int | None = None
     >>> at_once([lambda: 1, lambda: 2])
     [1, 2]
     """
-    threads = min(_most_threads() if threads is None else threads, len(tasks))
+    most = _most_threads()
+    threads = min(most, most if threads is None else threads, len(tasks))
     if threads < 2:
         return [task() for task in tasks]
-    with ThreadPoolExecutor(threads, initializer=lambda: setattr(_here, "is_one_of_many", True)) as pool:
-        return list(pool.map(lambda task: task(), tasks))
+    results: dict[int, Result] = {}
+    errors: dict[int, BaseException] = {}
+    waiting = enumerate(tasks)  # each is taken once: no other thread has the interpreter meanwhile
+
+    def work() -> None:
+        _here.is_one_of_many = True
+        for i, task in waiting:
+            try:
+                results[i] = task()
+            except BaseException as error:  # raised below
+                errors[i] = error
+                deque(waiting, maxlen=0)  # nothing is left to take
+        _here.is_one_of_many = False
+
+    others = [_helpers(most - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        if not other.cancel():  # where all helpers are busy, this thread has done the work
+            other.result()
+    if errors:
+        raise errors[min(errors)]
+    return [results[i] for i in range(len(tasks))]
 
 
 def in_chunks(task: Callable[[int, int], Result], size: int, *, rows: int, each: int = EACH) -> list[Result]:

@@ -138,14 +138,15 @@ def test_curves_are_those_of_sorting_everything(
     order = np.lexsort((np.arange(d), ids, -matches.score))
     for c in range(classes):
         rows = [k for k in order if matches.label[k] == c and matches.outcome[k] < IGNORED]
-        expected = []
+        expected, worth = [], 0.0
         for place, k in enumerate(rows):
             if matches.outcome[k] != FALSE:
                 before = sum(matches.outcome[j] == FALSE for j in rows[:place])
                 until = sum(
                     matches.outcome[j] == FALSE and matches.score[j] >= matches.score[k] for j in rows
                 )
-                expected.append((matches.score[k], {TRUE: 1, GROUP: 0.5}[matches.outcome[k]], before, until))
+                worth += {TRUE: 1, GROUP: 0.5}[matches.outcome[k]]
+                expected.append((matches.score[k], worth, before, until))
         part = slice(curve.offsets[c], curve.offsets[c + 1])
-        columns = (curve.score, curve.worth, curve.false_before, curve.false_until)
+        columns = (curve.score, curve.true_before, curve.false_before, curve.false_until)
         assert list(zip(*(column[part] for column in columns), strict=True)) == expected

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError, InputError, InputWarning
-from wildbox.evaluation import EvaluationResult, evaluate, protocol_named, streaming
+from wildbox.evaluation import EvaluationResult, evaluate, matches, protocol_named
 from wildbox.evaluation.streaming import StreamingEvaluator, evaluate_pieces
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -49,7 +49,7 @@ def assert_same(a: EvaluationResult, b: EvaluationResult) -> None:
 def many(request: pytest.FixtureRequest) -> Iterator[int]:
     """How many detections are put together."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "MANY", request.param)
+        patch.setattr(matches, "MANY", request.param)
         yield request.param
 
 
@@ -87,7 +87,7 @@ def test_parts_that_are_put_together_lose_nothing(
     monkeypatch: pytest.MonkeyPatch, most: int, name: str
 ) -> None:
     """However often they are: 60 images one by one, of 0 to 9 detections each."""
-    monkeypatch.setattr(streaming, "MANY", most)
+    monkeypatch.setattr(matches, "MANY", most)
     rng, vocabulary, ids = (
         np.random.default_rng(5),
         Vocabulary(tuple("wxyz")),
@@ -104,8 +104,13 @@ def test_parts_that_are_put_together_lose_nothing(
     singles = [batch(found, truth, [b]) for b in range(60)]
     for single in singles:
         evaluator.update(*single)
-    pieces = [[partial(lambda some: some, some)] for some, _ in singles]
-    for result in (evaluator.compute(), evaluate_pieces(pieces, truth, protocol=protocol_named(name))):
+    pieces = [partial(lambda some: some, some) for some, _ in singles]
+    some = batch(found, truth, np.unique(image).tolist())[0]
+    assert len(some.image_ids) < 60
+    results = [evaluator.compute()]
+    for groups in ([[piece] for piece in pieces], [pieces], [pieces[::-1]], [[lambda: some]]):
+        results.append(evaluate_pieces(groups, truth, protocol=protocol_named(name)))
+    for result in results:
         assert result.matches is not None
         assert len(result.matches) == n
         assert result.matches.image_ids == ids

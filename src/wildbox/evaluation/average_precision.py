@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from wildbox.annotations import Floats, Ints
-from wildbox.evaluation.curves import Curves
+from wildbox.evaluation.curves import Counts, Curves
 
 Area = Callable[[Floats, Floats], float]
 """(precision, recall) at the true positives of a class, by falling score -> average precision."""
@@ -81,7 +81,7 @@ def best_f1(curves: Curves) -> tuple[Floats, Floats]:
 
 @numba.njit(cache=True, nogil=True)
 def _search_best(
-    offsets: Ints, points: tuple[Floats, Floats, Ints], truth: Floats, best: Floats, threshold: Floats
+    offsets: Ints, points: tuple[Floats, Floats, Counts], truth: Floats, best: Floats, threshold: Floats
 ) -> None:
     score, true_before, false_until = points
     for c in range(len(truth)):

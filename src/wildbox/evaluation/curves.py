@@ -9,7 +9,7 @@ Letters: D detections, P true positives (what group-of boxes absorb being one ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import numba
@@ -23,6 +23,8 @@ from wildbox.formats.files import write_csv
 from wildbox.threads import at_once, in_chunks, over_lists
 from wildbox.vocabulary import Vocabulary
 
+Counts = NDArray[np.int32]
+"""Of false positives: less memory counts for more than matches beyond 2**31, of which there are 11 bytes each."""
 POINTS = ("class_id", "score", "precision", "recall")
 
 
@@ -34,19 +36,14 @@ class Curves:
     """(C + 1,) the true positives of class c are offsets[c] to offsets[c + 1]."""
     score: Floats
     """(P,)"""
-    worth: Floats
-    """(P,) 1, or the weight of a group-of box."""
-    false_before: Ints
+    true_before: Floats
+    """(P,) what the true positives up to and with this one are worth: 1, or the weight of a group-of box."""
+    false_before: Counts
     """(P,) false positives that stand before it."""
-    false_until: Ints
+    false_until: Counts
     """(P,) false positives of at least its score: where scores are equal, more than stand before it."""
     truth: Floats
     """(C,) what the boxes of the truth are worth together."""
-
-    @cached_property
-    def true_before(self) -> Floats:
-        """(P,) what the true positives up to and with this one are worth."""
-        return _sums(self.offsets, self.worth)
 
     @property
     def precision(self) -> Floats:
@@ -80,7 +77,7 @@ def curves(matches: Matches) -> Curves:
     columns = (matches.label, matches.score, matches.outcome)
     offsets, score, rows = true[0]
 
-    def count(first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def count(first: int, last: int) -> tuple[Counts, Counts]:
         before, late = np.zeros(len(rows) + classes, np.int32), np.zeros(len(rows), np.int32)
         for start in range(first, last, BLOCK):
             _count_false(start, min(start + BLOCK, last), columns, true, before, late)
@@ -88,8 +85,8 @@ def curves(matches: Matches) -> Curves:
 
     counted = zip(*in_chunks(count, len(matches), rows=len(matches), each=1), strict=True)
     false_before, false_until = _running(offsets, score, *(reduce(np.add, parts) for parts in counted))
-    worth = matches.worth[matches.outcome[rows]]
-    return Curves(offsets, score, worth, false_before, false_until, truth)
+    true_before = _sums(offsets, matches.worth[matches.outcome[rows]])
+    return Curves(offsets, score, true_before, false_before, false_until, truth)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -106,7 +103,7 @@ def _sums(offsets: Ints, worth: Floats) -> Floats:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _divide(
-    offsets: Ints, true_before: Floats, false_before: Ints, truth: Floats, points: tuple[Floats, Floats]
+    offsets: Ints, true_before: Floats, false_before: Counts, truth: Floats, points: tuple[Floats, Floats]
 ) -> None:
     precision, recall = points
     for c in range(len(truth)):
@@ -116,11 +113,9 @@ def _divide(
 
 
 @numba.njit(cache=True, nogil=True)
-def _running(
-    offsets: Ints, score: Floats, before: NDArray[np.int32], late: NDArray[np.int32]
-) -> tuple[Ints, Ints]:
+def _running(offsets: Ints, score: Floats, before: Counts, late: Counts) -> tuple[Counts, Counts]:
     """`Curves.false_before` and `false_until`, of what `_count_false` counts."""
-    false_before, false_until = np.empty(len(score), np.int64), np.empty(len(score), np.int64)
+    false_before, false_until = np.empty(len(score), np.int32), np.empty(len(score), np.int32)
     for c in range(len(offsets) - 1):
         count = 0
         for p in range(offsets[c], offsets[c + 1]):
@@ -163,6 +158,7 @@ def true_positives(matches: Matches) -> Lookup:
     true = (np.empty(offsets[-1]), np.empty(offsets[-1], np.int64))
     after = until - counts + offsets[:-1]
     at_once([partial(_put_true, *some, columns, true) for some in zip(rows, after, strict=True)])
+    del parts, rows
     ordered, index = _sorted(offsets, true)
     return (offsets, *ordered), index
 

@@ -30,6 +30,11 @@ from wildbox.vocabulary import Vocabulary
 Compact = NDArray[np.integer[Any]]
 Found = tuple[Compact, Floats, Outcomes]
 """Of detections (D,) label, score and outcome."""
+Types = tuple[np.dtype[Any], np.dtype[Any], np.dtype[Any]]
+"""Of `Found`."""
+Numbers = NDArray[np.int32]
+MANY = 2**22
+"""Rows of a piece of `Room`: 11 bytes or more each."""
 FOUND = ("label", "score", "outcome")
 TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
 ARRAYS = ("offsets", *FOUND, *TRUTH)
@@ -68,6 +73,11 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def found(self) -> Found:
+        """Label, score and outcome."""
+        return self.label, self.score, self.outcome
 
     @property
     def truth_weight(self) -> Floats:
@@ -170,7 +180,38 @@ def _order_images(
         label[first:last], score[first:last], outcome[first:last] = label[order], score[order], outcome[order]
 
 
-def merge(parts: list[Matches]) -> Matches:
+class Room:
+    """Memory for the columns of many matches, in pieces of `MANY` rows.
+
+    So large a piece goes back to the system once nothing needs it. Small ones do not, and those that are kept while
+    others around them are freed leave holes that nothing fits.
+    """
+
+    def __init__(self) -> None:
+        self._free: Found | None = None
+
+    def take(self, rows: int, types: Types) -> Found:
+        """Columns of these types, not filled."""
+        free = self._free
+        if free is None or len(free[0]) < rows or tuple(column.dtype for column in free) != types:
+            free = _columns(max(rows, MANY), types)
+        self._free = (free[0][rows:], free[1][rows:], free[2][rows:])
+        return free[0][:rows], free[1][:rows], free[2][:rows]
+
+    def __reduce__(self) -> tuple[type[Room], tuple[()]]:
+        return Room, ()  # a copy has room of its own
+
+
+def _columns(rows: int, types: Types) -> Found:
+    """Columns in one piece of memory, the widest first."""
+    memory, end, columns = np.empty(rows * sum(t.itemsize for t in types), np.uint8), 0, {}
+    for i in sorted(range(len(types)), key=lambda i: -types[i].itemsize):
+        start, end = end, end + rows * types[i].itemsize
+        columns[i] = memory[start:end].view(types[i])
+    return columns[0], columns[1], columns[2]
+
+
+def merge(parts: list[Matches], room: Room | None = None) -> Matches:
     """The matches of several sets of images as one; an image that an earlier part holds is left out.
 
     The same result comes of any number of parts, in any order, as long as an image that stands in several of them
@@ -178,6 +219,7 @@ def merge(parts: list[Matches]) -> Matches:
 
     Args:
         parts: taken out of the list, so that their memory is free again as that of the whole fills up.
+        room: where the whole is put. Without, rows stay where they are if one part has all of them, in their order.
     Raises:
         InputError: no parts, or parts of different classes or settings; the list is then as it was.
     """
@@ -197,24 +239,43 @@ def merge(parts: list[Matches]) -> Matches:
         truth.append(given if (number >= 0).all() else tuple(column[image >= 0] for column in given))
     counts[0] = 0  # where those that are left out were put
     offsets = np.cumsum(counts)
-    label, score, outcome = (np.empty(offsets[-1], getattr(head, name).dtype) for name in FOUND)
+    found = None if room else _in_order(numbers, parts)
+    if found is None:
+        types = (head.label.dtype, head.score.dtype, head.outcome.dtype)
+        found = room.take(offsets[-1], types) if room else _columns(offsets[-1], types)
+        _fill(found, offsets, numbers, parts)
+    parts.clear()
+    columns = (*found, *map(np.concatenate, zip(*truth, strict=True)))
+    return Matches(head.vocabulary, ids, head.protocol, head.group_of_weight, offsets, *columns)
+
+
+def _in_order(numbers: Sequence[Numbers], parts: Sequence[Matches]) -> Found | None:
+    """The columns of the one part that has rows, if there is one and its images are in order."""
+    filled = [some for some in zip(numbers, parts, strict=True) if len(some[1])]
+    if len(filled) != 1:
+        return None
+    ((number, part),) = filled
+    with_rows = number[np.diff(part.offsets) > 0]
+    return part.found if with_rows[0] >= 0 and (np.diff(with_rows) > 0).all() else None
+
+
+def _fill(whole: Found, starts: Ints, numbers: Sequence[Numbers], parts: list[Matches]) -> None:
+    """Put the rows of all parts, which are taken out of the list, where those of image `number` start."""
     waiting = list(zip(numbers, parts, strict=True))
     parts.clear()
 
     def put() -> None:
         number, part = waiting.pop()
-        _put(number, part.offsets, (part.label, part.score, part.outcome), offsets, (label, score, outcome))
+        _put(number, part.offsets, part.found, starts, whole)
 
     at_once([put] * len(waiting))
-    columns = (label, score, outcome, *map(np.concatenate, zip(*truth, strict=True)))
-    return Matches(head.vocabulary, ids, head.protocol, head.group_of_weight, offsets, *columns)
 
 
 def _ascend(ids: Sequence[str]) -> bool:
     return all(map(lt, ids, islice(ids, 1, None)))
 
 
-def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:
+def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[Numbers]]:
     """The different ids of some lists, sorted; for each list which of them each is, -1 where an earlier list has it."""
     ids = tuple(chain.from_iterable(lists))
     cuts = np.cumsum([len(some) for some in lists])[:-1]
@@ -228,7 +289,7 @@ def _numbered(lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDA
 
 
 @numba.njit(cache=True, nogil=True)
-def _put(number: NDArray[np.int32], offsets: Ints, part: Found, starts: Ints, whole: Found) -> None:
+def _put(number: Numbers, offsets: Ints, part: Found, starts: Ints, whole: Found) -> None:
     """Put the rows of a part's images where those of image `number` start, and of -1 nowhere."""
     for i in range(len(number)):
         if number[i] >= 0:

@@ -16,15 +16,12 @@ import numpy as np
 from wildbox.annotations import Annotations, Ints, expand
 from wildbox.detections import Detections, expand_detections
 from wildbox.errors import ConfigError, InputError, InputWarning
-from wildbox.evaluation.matches import Matches, merge
+from wildbox.evaluation.matches import Matches, Room, merge
 from wildbox.evaluation.protocol import Protocol, with_images
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.formats.detection_parts import Piece
 from wildbox.threads import at_once
 from wildbox.vocabulary import Hierarchy, Vocabulary
-
-MANY = 2**22
-"""Detections whose matches are put together: in large pieces memory does not fall into parts that nothing else fits."""
 
 
 @dataclass(eq=False)
@@ -55,6 +52,8 @@ class StreamingEvaluator:
     """How many verified image labels their truth had."""
     images: int = 0
     """How many images came, each time that one did."""
+    room: Room = field(default_factory=Room, repr=False)
+    """Where the parts are kept."""
 
     def update(self, detections: Detections, truth: Annotations) -> None:
         """Add images: all their detections, and all their truth (also images without either).
@@ -64,17 +63,12 @@ class StreamingEvaluator:
         if self.hierarchy is not None:
             truth = expand(truth, self.hierarchy)
         self.image_labels += len(truth.image_labels)
-        self.add(self.protocol.match(detections, truth))
+        self.add([self.protocol.match(detections, truth)])
 
-    def add(self, matches: Matches) -> None:
-        """Add images that are matched already."""
-        self.parts.append(matches)
-        self.images += len(matches.image_ids)
-        first = len(self.parts)
-        while first and len(self.parts[first - 1]) < MANY:
-            first -= 1
-        if sum(map(len, self.parts[first:])) >= MANY:
-            self.parts[first:] = [merge(self.parts[first:])]
+    def add(self, parts: list[Matches]) -> None:
+        """Add images that are matched already, as `merge` takes them; what is kept of them is a copy."""
+        self.images += sum(len(part.image_ids) for part in parts)
+        self.parts.append(merge(parts, self.room))
 
     def merge(self, other: StreamingEvaluator) -> None:
         """Add the images of another evaluator, as of another process.
@@ -107,7 +101,7 @@ class StreamingEvaluator:
 
     def reset(self) -> None:
         """Forget all images."""
-        self.parts, self.image_labels, self.images = [], 0, 0
+        self.parts, self.image_labels, self.images, self.room = [], 0, 0, Room()
 
 
 def evaluate_pieces(
@@ -147,6 +141,7 @@ def evaluate_pieces(
 
     is_seen = np.zeros(len(truth.image_ids), bool)
     for pieces in groups:
+        parts: list[Matches] = []
         for images, strange, matches in at_once([partial(matched, piece) for piece in pieces]):
             twice = [truth.image_ids[i] for i in images[is_seen[images]]]
             twice += [id_ for id_ in strange if id_ in unknown]
@@ -154,11 +149,13 @@ def evaluate_pieces(
                 raise InputError(f"image {twice[0]!r} stands in two pieces of the detections")
             is_seen[images] = True
             unknown |= strange
-            evaluator.add(matches)
+            parts.append(matches)
+        if parts:
+            evaluator.add(parts)
     if unknown:
         protocol.tell_unknown(unknown, sum(map(len, evaluator.parts)))
     rest = truth.select(np.flatnonzero(~is_seen))
-    evaluator.add(protocol.match(_no_detections(truth.vocabulary), rest))
+    evaluator.add([protocol.match(_no_detections(truth.vocabulary), rest)])
     return evaluator.compute()
 
 
