@@ -9,7 +9,7 @@ Letters: D detections, P true positives (what group-of boxes absorb being one ea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 import numba
@@ -20,7 +20,7 @@ from wildbox.annotations import Bools, Floats, Ints
 from wildbox.evaluation.matches import Found, Matches
 from wildbox.evaluation.matching import FALSE
 from wildbox.formats.files import write_csv
-from wildbox.threads import at_once, in_chunks, over_lists
+from wildbox.threads import EACH, at_once, in_chunks, over_lists
 from wildbox.vocabulary import Vocabulary
 
 Counts = NDArray[np.int32]
@@ -83,8 +83,12 @@ def curves(matches: Matches) -> Curves:
             _count_false(start, min(start + BLOCK, last), columns, true, before, late)
         return before, late
 
-    counted = zip(*in_chunks(count, len(matches), rows=len(matches), each=1), strict=True)
-    false_before, false_until = _running(offsets, score, *(reduce(np.add, parts) for parts in counted))
+    (before, late), *others = in_chunks(count, len(matches), rows=len(matches), each=1)
+    for other in others:
+        before += other[0]
+        late += other[1]
+    del others
+    false_before, false_until = _running(offsets, score, before, late)
     true_before = _sums(offsets, matches.worth[matches.outcome[rows]])
     return Curves(offsets, score, true_before, false_before, false_until, truth)
 
@@ -150,7 +154,10 @@ def true_positives(matches: Matches) -> Lookup:
     columns = (matches.label, matches.score, matches.outcome)
     weighs, classes = matches.worth > 0, len(matches.vocabulary)
     parts = in_chunks(
-        lambda first, last: _find_true(first, last, columns, weighs, classes), len(matches), rows=len(matches)
+        lambda first, last: _find_true(first, last, columns, weighs, classes),
+        len(matches),
+        rows=len(matches),
+        each=max(EACH, len(matches) // BLOCK),
     )
     rows, counts = zip(*parts, strict=True)
     until = np.cumsum(counts, axis=0)
