@@ -110,14 +110,15 @@ SCORES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
 }
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("threads", "many"), [(1, 2**31), (3, 2**31), (3, 0)])
 @pytest.mark.parametrize("scores", SCORES)
 def test_curves_are_those_of_sorting_everything(
-    scores: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    scores: str, threads: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
     monkeypatch.setattr(threads_module, "WORTH_A_THREAD", 100)
     monkeypatch.setitem(curves.__globals__, "BLOCK", 700)
+    monkeypatch.setitem(curves.__globals__, "MANY", many)
     rng = np.random.default_rng(3)
     d, n, classes, images = 5_000, 900, 3, 40
     matches = Matches(
@@ -134,6 +135,7 @@ def test_curves_are_those_of_sorting_everything(
         rng.random(n) < 0.2,
     )
     curve = curves(matches)
+    assert curve.false_before.dtype == (np.int64 if many == 0 else np.int32)
     ids = np.repeat(matches.image_ids, np.diff(matches.offsets))
     order = np.lexsort((np.arange(d), ids, -matches.score))
     for c in range(classes):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,8 +24,9 @@ from wildbox.formats.files import write_csv
 from wildbox.threads import EACH, at_once, in_chunks, over_lists
 from wildbox.vocabulary import Vocabulary
 
-Counts = NDArray[np.int32]
-"""Of false positives: less memory counts for more than matches beyond 2**31, of which there are 11 bytes each."""
+Counts = NDArray[np.signedinteger[Any]]
+"""Rows, or how many: of 4 bytes each, unless there are `MANY` detections or more."""
+MANY = 2**31
 POINTS = ("class_id", "score", "precision", "recall")
 
 
@@ -78,7 +80,7 @@ def curves(matches: Matches) -> Curves:
     offsets, score, rows = true[0]
 
     def count(first: int, last: int) -> tuple[Counts, Counts]:
-        before, late = np.zeros(len(rows) + classes, np.int32), np.zeros(len(rows), np.int32)
+        before, late = np.zeros(len(rows) + classes, rows.dtype), np.zeros(len(rows), rows.dtype)
         for start in range(first, last, BLOCK):
             _count_false(start, min(start + BLOCK, last), columns, true, before, late)
         return before, late
@@ -119,7 +121,7 @@ def _divide(
 @numba.njit(cache=True, nogil=True)
 def _running(offsets: Ints, score: Floats, before: Counts, late: Counts) -> tuple[Counts, Counts]:
     """`Curves.false_before` and `false_until`, of what `_count_false` counts."""
-    false_before, false_until = np.empty(len(score), np.int32), np.empty(len(score), np.int32)
+    false_before, false_until = np.empty(len(score), before.dtype), np.empty(len(score), before.dtype)
     for c in range(len(offsets) - 1):
         count = 0
         for p in range(offsets[c], offsets[c + 1]):
@@ -137,9 +139,9 @@ BLOCK = 2**20
 FEW = 16
 """Scores up to which inserting one after the other sorts them fastest."""
 
-Points = tuple[Floats, Ints]
+Points = tuple[Floats, Counts]
 """True positives (P,) by class: score, row."""
-Ordered = tuple[Ints, Floats, Ints]
+Ordered = tuple[Ints, Floats, Counts]
 """True positives by class: offsets (C + 1,); score, falling within a class, and row (P,)."""
 Index = tuple[Ints, NDArray[np.int32]]
 """Where scores stand, so that few are compared. The scores from 0 to 1 of a class with p true positives are divided
@@ -153,8 +155,11 @@ def true_positives(matches: Matches) -> Lookup:
     """The true positives by class and falling score, equal ones by row, of `Matches.by_id`."""
     columns = (matches.label, matches.score, matches.outcome)
     weighs, classes = matches.worth > 0, len(matches.vocabulary)
+    kind = np.int32 if len(matches) < MANY else np.int64
     parts = in_chunks(
-        lambda first, last: _find_true(first, last, columns, weighs, classes),
+        lambda first, last: _find_true(
+            first, last, columns, weighs, np.empty(last - first + 1, kind), classes
+        ),
         len(matches),
         rows=len(matches),
         each=max(EACH, len(matches) // BLOCK),
@@ -162,7 +167,7 @@ def true_positives(matches: Matches) -> Lookup:
     rows, counts = zip(*parts, strict=True)
     until = np.cumsum(counts, axis=0)
     offsets = np.concatenate([[0], np.cumsum(until[-1])])
-    true = (np.empty(offsets[-1]), np.empty(offsets[-1], np.int64))
+    true = (np.empty(offsets[-1]), np.empty(offsets[-1], kind))
     after = until - counts + offsets[:-1]
     at_once([partial(_put_true, *some, columns, true) for some in zip(rows, after, strict=True)])
     del parts, rows
@@ -171,13 +176,18 @@ def true_positives(matches: Matches) -> Lookup:
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_true(first: int, last: int, columns: Found, weighs: Bools, classes: int) -> tuple[Ints, Ints]:
+def _find_true(
+    first: int, last: int, columns: Found, weighs: Bools, rows: Counts, classes: int
+) -> tuple[Counts, Ints]:
     """Rows from first to last whose outcome weighs, and how many of each class (C,).
 
     Without a branch, which would be guessed wrong too often.
+
+    Args:
+        rows: memory for all of them and one more.
     """
     label, _, outcome = columns
-    rows, counts, count = np.empty(last - first + 1, np.int64), np.zeros(classes, np.int64), 0
+    counts, count = np.zeros(classes, np.int64), 0
     for d in range(first, last):
         rows[count] = d  # written over by the next one
         count += weighs[outcome[d]]
@@ -187,7 +197,7 @@ def _find_true(first: int, last: int, columns: Found, weighs: Bools, classes: in
 
 
 @numba.njit(cache=True, nogil=True)
-def _put_true(rows: Ints, after: Ints, columns: Found, true: Points) -> None:
+def _put_true(rows: Counts, after: Ints, columns: Found, true: Points) -> None:
     """Put rows where those of their class belong, `after` being the next place of each."""
     label, score, _ = columns
     for d in rows:
@@ -232,7 +242,7 @@ def _sort_classes(begin: int, end: int, offsets: Ints, true: Points, index: Inde
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort(score: Floats, rows: Ints) -> None:
+def _sort(score: Floats, rows: Counts) -> None:
     """Sort by falling score, in place; equal ones stay in order."""
     if len(score) > FEW:
         order = np.argsort(-score, kind="mergesort")
@@ -313,7 +323,7 @@ def _first_behind(s: float, low: np.uint64, high: np.uint64, scores: Floats) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _behind_equals(d: int, s: float, low: int, scores: Floats, rows: Ints) -> int:
+def _behind_equals(d: int, s: float, low: int, scores: Floats, rows: Counts) -> int:
     """Of the true positives from `low` on the first that stands behind row d of score s."""
     high = len(scores)
     while low < high:
@@ -326,9 +336,7 @@ def _behind_equals(d: int, s: float, low: int, scores: Floats, rows: Ints) -> in
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_false(
-    first: int, last: int, columns: Found, true: Lookup, before: NDArray[np.int32], late: NDArray[np.int32]
-) -> None:
+def _count_false(first: int, last: int, columns: Found, true: Lookup, before: Counts, late: Counts) -> None:
     """Count false positives by their place, and those that stand after all true positives of their own score."""
     offsets, all_scores = true[0][0], true[0][1]
     class_offsets, rows, given = false_rows(first, last, len(offsets) - 1, columns)
