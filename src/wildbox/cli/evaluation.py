@@ -74,7 +74,7 @@ def evaluate(
     """Average precision of each class.
 
     The truth is expanded by the hierarchy; detections are not unless told. A folder or pattern is evaluated file by
-    file, in the memory of one file and 11 bytes a detection.
+    file, in the memory of one file and about 16 bytes a detection.
     """
     from wildbox.evaluation.bootstrap import bootstrap
     from wildbox.evaluation.coco import read_coco_truth
