@@ -154,7 +154,7 @@ def _events(matches: Matches, rank: Ints) -> Events:
     change nothing in any sample."""
     true = true_positives(matches)
     offsets, _, rows = true[0]
-    columns = (matches.label, matches.score, matches.outcome)
+    columns = matches.found
     slots = np.full(len(matches), -1, np.int64)
 
     def put(first: int, last: int) -> None:

@@ -76,7 +76,7 @@ def curves(matches: Matches) -> Curves:
     classes = len(matches.vocabulary)
     truth = matches.truth_by_class @ [1.0, matches.group_of_weight]
     true = true_positives(matches)
-    columns = (matches.label, matches.score, matches.outcome)
+    columns = matches.found
     offsets, score, rows = true[0]
 
     def count(first: int, last: int) -> tuple[Counts, Counts]:
@@ -153,7 +153,7 @@ Lookup = tuple[Ordered, Index]
 
 def true_positives(matches: Matches) -> Lookup:
     """The true positives by class and falling score, equal ones by row, of `Matches.by_id`."""
-    columns = (matches.label, matches.score, matches.outcome)
+    columns = matches.found
     weighs, classes = matches.worth > 0, len(matches.vocabulary)
     kind = np.int32 if len(matches) < MANY else np.int64
     parts = in_chunks(
