@@ -18,13 +18,13 @@ SCORES = ("--scores", "softmax", "--scores", "concurrent", "--scores", "sharp")
 
 
 def wildbox(*arguments: str, cwd: Path, status: int = 0) -> str:
-    """Run the command line; its standard error, where it writes everything that people read."""
+    """Run the command line; what it answers, then what it says of its work."""
     command = [sys.executable, "-m", "wildbox.cli", *arguments]
     wide = os.environ | {"COLUMNS": "160"}  # so that bars of progress fit
     done = subprocess.run(command, cwd=cwd, env=wide, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
-    return " ".join(done.stderr.split())
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def header(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import json
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def run(*arguments: str) -> str:
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     if done.exception is not None:
         raise done.exception
-    return " ".join(done.stderr.split())
+    return " ".join(done.output.split())
 
 
 def header(path: Path) -> list[str]:
@@ -80,6 +81,23 @@ def test_evaluate(folder: Path) -> None:
     assert [row["ap"] for row in document["classes"]] == [
         None if np.isnan(ap) else ap for ap in ap_of("log.csv")
     ]
+
+
+def test_numbers_go_to_standard_output(folder: Path) -> None:
+    """And nothing else does, so that a shell can keep them."""
+
+    def answer(*arguments: str) -> str:
+        return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+    evaluated = answer("evaluate", "many.parquet", *TRUTH, "--matches", "a.npz", "--out", "a.csv")
+    assert evaluated == f"mAP {np.nanmean(ap_of('a.csv')):.4f}\n"
+    wrong = answer("errors", "many.parquet", *TRUTH, "--out", "errors")
+    assert "poor box" in wrong
+    assert "per class in" not in wrong
+    gains = answer("compare", "a.npz", "a.npz", "--out", "gains.csv")
+    assert "gain" in gains
+    assert "gains.csv" not in gains
+    assert answer("--version") == f"wildbox {version('wildbox')}\n"
 
 
 def test_options_have_an_effect(folder: Path) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from wildbox.cli import evaluation, experiments, fusion, labels, models
-from wildbox.cli.terminal import console
+from wildbox.cli.terminal import answers, console
 from wildbox.errors import InputWarning, WildboxError
 
 app = typer.Typer(
     name="wildbox",
-    help="Find, measure and beat label imbalance and multi-labels in object detection.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +37,22 @@ for command in (
 ):
     app.command()(command)
 app.command("lambda")(labels.choose_lambda)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        answers.print(f"wildbox {version('wildbox')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Find, measure and beat label imbalance and multi-labels in object detection."""
 
 
 def main() -> None:

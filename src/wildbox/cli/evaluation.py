@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wildbox.cli.terminal import Classes, console
+from wildbox.cli.terminal import Classes, answers, console
 from wildbox.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def evaluate(
     if curves and result.curves is not None:
         result.curves.write(curves, result.vocabulary)
     for line in told:
-        console.print(line, highlight=False)
+        answers.print(line)
     console.print(f"{protocol}; per class in {out}")
 
 
@@ -159,10 +159,10 @@ def errors(
     shown = Table("kind", "errors", "mAP without", title=f"mAP {kinds.mean_ap:.4f} at these scores")
     for k in range(len(KINDS)):
         shown.add_row(KINDS[k].replace("_", " "), f"{kinds.counts[:, k].sum():,}", f"{kinds.without[k]:.4f}")
-    console.print(shown)
+    answers.print(shown)
     if read is not None:
         concurring, by_chance = kinds.interchangeable(read)
-        console.print(
+        answers.print(
             f"of the wrong classes {concurring:.1%} are between classes that concur in the truth; {by_chance:.1%} "
             "would be right had these boxes been labelled once more",
             soft_wrap=True,
@@ -210,4 +210,4 @@ def _show(found: Comparison) -> None:
             else f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         )
         table.add_row(name, f"{classes:,}", *map("{:.4f}".format, means), told)
-    console.print(table)
+    answers.print(table)

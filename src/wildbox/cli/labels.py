@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wildbox.cli.terminal import Boxes, Classes, HierarchyFile, ImageLabelsFile, Seed, console, progress
+from wildbox.cli.terminal import (
+    Boxes,
+    Classes,
+    HierarchyFile,
+    ImageLabelsFile,
+    Seed,
+    answers,
+    console,
+    progress,
+)
 
 if TYPE_CHECKING:
     from wildbox.formats.annotated import AnnotatedSet
@@ -69,7 +78,7 @@ def audit(
     if published is not None:
         write_compared(compare_published(found, published), out / "published.csv")
         table = csv_table(out / "published.csv", note=f"Pairs of {compare} beside ours; en dash: not known.")
-        console.print(markdown_table(table.header, table.rows), markup=False, highlight=False, soft_wrap=True)
+        answers.print(markdown_table(table.header, table.rows), soft_wrap=True)
     crops = None if images is None else _images(source, found, images)
     write_audit_page(found, out / "report.html", title=boxes.name, images=crops, published=table)
     write_audit(found, out)
@@ -190,9 +199,9 @@ def choose_lambda(
         table = Table(*header, title=title)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        answers.print(table)
     best = largest_balance(found)
-    console.print(
+    answers.print(
         f"largest lambda of these at which no class's images repeat more than {max_repeats:g} times on average: "
         f"{'none' if best is None else f'{best:g}'}; each class at each lambda in {out}",
         soft_wrap=True,

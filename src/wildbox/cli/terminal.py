@@ -19,7 +19,10 @@ from rich.progress import (
 )
 
 console = Console(stderr=True, markup=False, emoji=False)
-"""Texts hold names of files and classes, in which brackets and colons mean nothing."""
+"""What is said of the work. Texts hold names of files and classes, in which brackets and colons mean nothing."""
+
+answers = Console(markup=False, emoji=False, highlight=False)
+"""The numbers and tables that a command was asked for: standard output, to be piped and kept."""
 
 Boxes = Annotated[
     Path,
