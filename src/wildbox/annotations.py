@@ -118,6 +118,8 @@ class Annotations:
     >>> import numpy as np
     >>> truth = Annotations(Vocabulary(("cat", "pet")), ("a", "b"), image=[1, 0],
     ...                     boxes=[[0, 0, 1, 1], [0, 0, .5, 1]], label=[0, 1])
+    >>> truth
+    Annotations(2 boxes and 0 image labels on 2 images, 2 classes)
     >>> truth.image.tolist(), truth.label.tolist(), truth.offsets.tolist()
     ([0, 1], [1, 0], [0, 1, 2])
     """
@@ -178,6 +180,11 @@ class Annotations:
                 f"image {self.image_ids[self.image[row]]!r}: box {self.boxes[row].tolist()} is not finite "
                 "or turned around; expected x1 <= x2 and y1 <= y2"
             )
+
+    def __repr__(self) -> str:
+        labels = f"{len(self.image_labels):,} image labels"
+        sizes = f"{len(self.image_ids):,} images, {len(self.vocabulary):,} classes"
+        return f"Annotations({len(self):,} boxes and {labels} on {sizes})"
 
     def __len__(self) -> int:
         return len(self.label)

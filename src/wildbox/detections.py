@@ -28,9 +28,8 @@ class Detections:
             an image id that stands twice.
 
     >>> cat = Vocabulary(("cat",))
-    >>> found = Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.9])
-    >>> len(found)
-    1
+    >>> Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.9])
+    Detections(1 on 1 images, 1 classes)
     """
 
     vocabulary: Vocabulary
@@ -106,6 +105,11 @@ class Detections:
             and score.min() >= 0  # NaN: the smallest is NaN
             and score.max() <= 1
             and not np.isnan(self.boxes[first:last].min())
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Detections({len(self):,} on {len(self.image_ids):,} images, {len(self.vocabulary):,} classes)"
         )
 
     def __len__(self) -> int:

@@ -25,8 +25,9 @@ class Vocabulary:
         groups: C groups by frequency as the set's publishers draw them (LVIS: r, c, f), or none; they do not
             make a vocabulary another one.
 
-    >>> Vocabulary(("/m/07dm6", "/m/0jbk"), ("Tiger", "Animal")).index("/m/0jbk")
-    1
+    >>> animals = Vocabulary(("/m/07dm6", "/m/0jbk"), ("Tiger", "Animal"))
+    >>> animals, animals.index("/m/0jbk")
+    (Vocabulary(2 classes), 1)
     """
 
     ids: tuple[str, ...]
@@ -49,6 +50,9 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self):,} classes)"
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self._index

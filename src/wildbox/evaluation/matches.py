@@ -71,6 +71,10 @@ class Matches:
     truth_is_group_of: Bools
     """(N,)"""
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.image_ids):,} images, {len(self.vocabulary):,} classes, {self.protocol}"
+        return f"Matches({len(self):,} detections and {len(self.truth_label):,} boxes on {sizes})"
+
     def __len__(self) -> int:
         return len(self.label)
 

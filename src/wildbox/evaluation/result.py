@@ -35,6 +35,8 @@ class EvaluationResult:
 
     >>> letters = Vocabulary(("a", "b", "c"))
     >>> result = EvaluationResult(letters, [0.5, 1.0, np.nan], [4, 1, 0], [9, 1, 0], "voc")
+    >>> result
+    EvaluationResult(mAP 0.7500; 3 classes, voc)
     >>> result.mean_ap, result.by_group(["head", "tail", "tail"])
     (0.75, {'head': 0.5, 'tail': 1.0})
     """
@@ -71,6 +73,10 @@ class EvaluationResult:
             raise InputError(f"column {name!r} of shape {column.shape} for {len(self.vocabulary)} classes")
         column.setflags(write=False)
         return column
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in self.summary.items())
+        return f"EvaluationResult({told}; {len(self.vocabulary):,} classes, {self.protocol or 'protocol not known'})"
 
     @property
     def mean_ap(self) -> float:

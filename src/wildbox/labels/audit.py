@@ -84,6 +84,12 @@ class LabelAudit:
     label_sets: LabelSets
     contradictions: Contradictions
 
+    def __repr__(self) -> str:
+        sizes = (
+            f"{self.counts.boxes.sum():,} boxes on {self.images:,} images, {len(self.vocabulary):,} classes"
+        )
+        return f"LabelAudit({sizes}, {len(self.pairs):,} confusion pairs)"
+
     def __add__(self, other: LabelAudit) -> LabelAudit:
         """The audit of two sets of images that share none. `InputError` where classes or settings differ."""
         ours, theirs = ((a.vocabulary, a.hierarchy and a.hierarchy.edges, a.settings) for a in (self, other))
@@ -195,7 +201,10 @@ def audit(
 
     >>> two = Vocabulary(("torch", "flashlight"))
     >>> truth = Annotations(two, ("x",), image=[0, 0], boxes=[[0, 0, 1, 1]] * 2, label=[0, 1])
-    >>> audit(truth).rates.values.tolist()
+    >>> found = audit(truth)
+    >>> found, found.rates
+    (LabelAudit(2 boxes on 1 images, 2 classes, 2 confusion pairs), ConcurrentRates(2 classes, 2 rates above 0))
+    >>> found.rates.values.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
     if hierarchy is not None and len(hierarchy) != len(annotations.vocabulary):

@@ -154,6 +154,9 @@ class ConcurrentRates:
                 f"{self.values[i, j]}, expected 0 to 1, and 0 of a class with itself"
             )
 
+    def __repr__(self) -> str:
+        return f"ConcurrentRates({len(self.vocabulary):,} classes, {np.count_nonzero(self.values):,} rates above 0)"
+
     def with_background(self) -> Floats:
         """(C + 1, C + 1): the background, which concurs with nothing, as last row and column."""
         return np.pad(self.values, (0, 1))
