@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -76,6 +77,9 @@ def test_refuses() -> None:
         RuleLoss(Softmax())(LOGITS, LABELS + 1)
     with pytest.raises(InputError, match=r"expected \(P,\) or \(10, 5\), got \(10, 4\)"):
         RuleLoss(Softmax())(LOGITS, torch.ones(10, 4))
+    for weight in (-0.5, math.nan):
+        with pytest.raises(InputError, match=f"label_weights: one is {weight}, expected at least 0"):
+            RuleLoss(Softmax())(LOGITS, LABELS, torch.full((10,), weight))
 
 
 def test_the_real_head_trains_and_scores_as_before_with_softmax() -> None:

@@ -224,6 +224,14 @@ def test_compiles_without_a_graph_break(rule: Rule) -> None:
             r"frequencies: expected \(4,\).*got \(1,\)",
         ),
         (lambda: Seesaw(3).loss(CASE.logits, CASE.targets), r"classes: expected \(4,\).*got \(3,\)"),
+        (
+            lambda: seesaw_loss(CASE.logits, CASE.targets, counts=torch.tensor([3, 1, -1, 2])),
+            r"counts\[2\] is -1, expected at least 0",
+        ),
+        (
+            lambda: equalization_loss(CASE.logits, CASE.targets, frequencies=torch.full((4,), math.nan)),
+            r"frequencies\[0\] is nan, expected at least 0",
+        ),
     ],
 )
 def test_class_counts_are_checked(build: Callable[[], object], message: str) -> None:

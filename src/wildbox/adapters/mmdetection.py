@@ -72,8 +72,10 @@ class RuleLoss(nn.Module):
             label_weights = cls_score.new_ones(len(cls_score))
         total = cls_score.sum() * 0
         for weight in label_weights.unique().tolist():  # one, or those of foreground and background
+            if not weight >= 0:
+                raise InputError(f"label_weights: one is {weight}, expected at least 0")
             rows = label_weights == weight
-            if weight > 0:
+            if weight:
                 total = total + weight * int(rows.sum()) * self.rule.loss(cls_score[rows], members[rows])
         count = len(cls_score) if avg_factor is None else avg_factor
         return self.loss_weight * total / max(count, 1e-9)
