@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from evaluation.small_tables import draw
@@ -16,6 +17,7 @@ from evaluation.test_coco import as_results, drawn
 from typer.testing import CliRunner
 
 from wildbox.cli.app import app
+from wildbox.cli.terminal import telling_of_compilation
 from wildbox.errors import ConfigError, InputWarning, WildboxError
 from wildbox.evaluation import EvaluationResult
 from wildbox.formats.open_images import write_open_images
@@ -98,6 +100,18 @@ def test_numbers_go_to_standard_output(folder: Path) -> None:
     assert "gain" in gains
     assert "gains.csv" not in gains
     assert answer("--version") == f"wildbox {version('wildbox')}\n"
+
+
+def test_says_once_that_loops_are_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    @telling_of_compilation
+    def command(*loops: Callable[[int], int]) -> None:
+        for loop in loops:
+            numba.njit()(loop)(1)
+
+    command(lambda n: n + 1, lambda n: n + 2)
+    assert capsys.readouterr().err.count("compiling loops") == 1
+    command()
+    assert not capsys.readouterr().err
 
 
 def test_options_have_an_effect(folder: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from wildbox.cli import evaluation, experiments, fusion, labels, models
-from wildbox.cli.terminal import answers, console
+from wildbox.cli.terminal import answers, console, telling_of_compilation
 from wildbox.errors import InputWarning, WildboxError
 
 app = typer.Typer(
@@ -35,8 +35,8 @@ for command in (
     experiments.demo,
     experiments.study,
 ):
-    app.command()(command)
-app.command("lambda")(labels.choose_lambda)
+    app.command()(telling_of_compilation(command))
+app.command("lambda")(telling_of_compilation(labels.choose_lambda))
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,6 +37,29 @@ Classes = Annotated[
 HierarchyFile = Annotated[Path | None, typer.Option("--hierarchy", help="Open Images hierarchy JSON.")]
 ImageLabelsFile = Annotated[Path | None, typer.Option("--image-labels", help="Verified image labels CSV.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+def telling_of_compilation(command: Callable[..., None]) -> Callable[..., None]:
+    """The same command, which says once where it waits for loops to be compiled, as after an installation."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from numba.core import event  # here: help and errors of usage need no numba
+
+        class Compiles(event.Listener):
+            told = False
+
+            def on_start(self, _: object) -> None:
+                if not self.told:
+                    self.told = True
+                    console.print("compiling loops, once: this first run takes up to a minute longer")
+
+            def on_end(self, _: object) -> None: ...
+
+        with event.install_listener("numba:compile", Compiles()):
+            command(*args, **kwargs)
+
+    return run
 
 
 @contextmanager
