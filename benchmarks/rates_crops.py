@@ -47,11 +47,6 @@ from wildbox.training.source import Source
 SIDE, HIDDEN, STEPS, BATCH = 12, 192, 1500, 128
 LEAST_SCORE = 0.003
 
-MORE_RATES: dict[str, dict[str, object]] = RATES | {
-    "gamma-0.75": {"rate_gamma": 0.75},
-    "gamma-0.25": {"rate_gamma": 0.25},
-}
-
 
 class Crops(NamedTuple):
     """N crops: pixels (N, 3 SIDE SIDE), labels (N, C) bool, image (N,), boxes (N, 4) in the unit of the truth."""
@@ -139,12 +134,12 @@ def study(worlds: Iterable[str], rules: list[str], out: Path) -> None:
 def _measured(
     world: World, trained: str, training: Crops, validation: Crops, *, seed: int
 ) -> dict[str, dict[str, float]]:
-    rule: Rule = Sigmoid() if trained == "sigmoid" else ConcurrentSoftmax(world.rates(MORE_RATES[trained]))
+    rule: Rule = Sigmoid() if trained == "sigmoid" else ConcurrentSoftmax(world.rates(RATES[trained]))
     network = learn(training, rule, seed=seed)
     with torch.no_grad():
         logits = network(validation.pixels)
     found = {}
-    for scored, scoring in scorings(world, trained, MORE_RATES).items():
+    for scored, scoring in scorings(world, trained).items():
         result = evaluate(
             detections(validation, scoring(logits), world.validation),
             world.validation.annotations,
@@ -160,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("worlds", nargs="*", help="world:seed")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--trained", default=",".join([*MORE_RATES, "sigmoid"]))
+    parser.add_argument("--trained", default=",".join([*RATES, "sigmoid"]))
     parser.add_argument("--differences", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

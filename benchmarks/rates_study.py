@@ -54,7 +54,9 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "muscima.toml"
 
 RATES: dict[str, dict[str, object]] = {
     "paper": {},
+    "gamma-0.75": {"rate_gamma": 0.75},
     "half": {"rate_gamma": 0.5},
+    "gamma-0.25": {"rate_gamma": 0.25},
     "sharp": {"rate_gamma": 0.0},
     "sharp-low": {"rate_gamma": 0.0, "rate_threshold": 0.02},
     "sharp-high": {"rate_gamma": 0.0, "rate_threshold": 0.3},
@@ -112,7 +114,7 @@ def train_and_score(world: World, trained: str, folder: Path, *, threads: int) -
     detector = restore_model(load_checkpoint(checkpoint))
     images = DetectionDataset(world.validation.annotations, world.validation.folder, objects=None)
     loader = DataLoader(images, batch_size=8, collate_fn=collate)
-    found = predict(detector, loader, world.validation.annotations, scorings=scorings(world, trained, RATES))
+    found = predict(detector, loader, world.validation.annotations, scorings=scorings(world, trained))
     measured = {}
     for scored, detections in found.items():
         result = evaluate(
@@ -135,15 +137,15 @@ def measures(world: World, result: EvaluationResult) -> dict[str, float]:
     }
 
 
-def scorings(world: World, trained: str, settings: dict[str, dict[str, object]]) -> dict[str, Scoring]:
-    """The ways to score a model that was trained by a rule of `settings`."""
+def scorings(world: World, trained: str) -> dict[str, Scoring]:
+    """The ways to score a model that was trained by a rule of `RATES`, or by sigmoid."""
 
     def against_zero(scoring: Scoring, logits: Tensor) -> Tensor:
         return scoring(torch.cat([logits[:, :-1], torch.zeros_like(logits[:, -1:])], dim=1))
 
     rates = {trained, *SCORED} - {"sigmoid", "softmax"}
     scorings: dict[str, Scoring] = {
-        name: ConcurrentSoftmax(world.rates(settings[name])).scores for name in sorted(rates)
+        name: ConcurrentSoftmax(world.rates(RATES[name])).scores for name in sorted(rates)
     }
     scorings["softmax"] = softmax_scores
     if trained != "sigmoid":
