@@ -22,6 +22,7 @@ from wildbox.classification.rule import (
     as_computed,
     check_foreground,
     check_frequencies,
+    check_not_negative,
     membership,
     reduced,
 )
@@ -55,6 +56,7 @@ def equalization_loss(
     _check(threshold)
     z = as_computed(logits)
     check_foreground(z, frequencies, "frequencies")
+    check_not_negative(frequencies, "frequencies")
     y = membership(z, targets)[:, :-1].to(z)
     foreground = y.amax(dim=1, keepdim=True) if y.shape[1] else y
     rare = (frequencies < threshold).to(z)

@@ -22,6 +22,7 @@ from wildbox.classification.rule import (
     as_computed,
     check_foreground,
     check_frequencies,
+    check_not_negative,
     membership,
     reduced,
 )
@@ -44,6 +45,7 @@ def federated_loss(
     """
     z = as_computed(logits)
     check_foreground(z, classes, "classes")
+    check_not_negative(classes, "classes")
     y = membership(z, targets)[:, :-1].to(z)
     losses = F.binary_cross_entropy_with_logits(z[:, :-1], y, classes.to(z).expand_as(y), reduction="none")
     return reduced(losses.sum(dim=1), reduction)

@@ -163,13 +163,17 @@ def check_reduction(reduction: Reduction) -> None:
 
 
 def check_foreground(logits: Tensor, values: Tensor, name: str) -> None:
-    """`InputError` where `values` is not (C,), one for each column but the last, or one is below 0 or NaN."""
+    """`InputError` where `values` is not (C,), one for each column but the last."""
     classes = as_computed(logits).shape[1] - 1
     if values.shape != (classes,):
         raise InputError(
             f"{name}: expected ({classes},) for logits {tuple(logits.shape)} with the background last, "
             f"got {tuple(values.shape)}"
         )
+
+
+def check_not_negative(values: Tensor, name: str) -> None:
+    """`InputError` names the first of (C,) that is below 0 or NaN."""
     if not torch.compiler.is_compiling() and (strange := ~(values >= 0)).any():
         i = _first(strange)
         raise InputError(f"{name}[{i}] is {float(values[i]):.6g}, expected at least 0")

@@ -24,6 +24,7 @@ from wildbox.classification.rule import (
     Targets,
     as_computed,
     check_foreground,
+    check_not_negative,
     membership,
     reduced,
 )
@@ -54,6 +55,7 @@ def seesaw_loss(
     _check(mitigation, compensation)
     z = as_computed(logits)
     check_foreground(z, counts, "counts")
+    check_not_negative(counts, "counts")
     members = membership(z, targets)
     y, classes = members[:, :-1], z[:, :-1]
     background = F.binary_cross_entropy_with_logits(z[:, -1], (~y.any(dim=1)).to(z), reduction="none")
