@@ -106,9 +106,9 @@ def damaged(content: bytes, damage: list[tuple[float, int, bytes]]) -> bytes:
 
 def attempt(read: Callable[[Path], object], content: bytes, *, name: str) -> tuple[object, list[str]]:
     """What a reader makes of a file, and its warnings; `None` for an error, which has to name the file."""
-    path = Path(tempfile.mkdtemp()) / name
-    path.write_bytes(content)
-    with warnings.catch_warnings(record=True) as told:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as told:
+        path = Path(folder) / name
+        path.write_bytes(content)
         warnings.simplefilter("always")
         try:
             found = read(path)
@@ -151,12 +151,13 @@ def test_boxes_are_all_read_or_refused(chunk: int, damage: list[tuple[float, int
 @settings(max_examples=200, deadline=None)
 @given(damages)
 def test_image_labels_are_all_read_or_refused(damage: list[tuple[float, int, bytes]]) -> None:
-    folder = Path(tempfile.mkdtemp())
-    (folder / "boxes.csv").write_bytes(BOXES)
     content = damaged(LABELS, damage)
-    found, told = attempt(
-        lambda path: read_open_images(folder / "boxes.csv", image_labels=path), content, name="labels.csv"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        boxes = Path(folder) / "boxes.csv"
+        boxes.write_bytes(BOXES)
+        found, told = attempt(
+            lambda path: read_open_images(boxes, image_labels=path), content, name="labels.csv"
+        )
     if found is not None:
         assert isinstance(found, Annotations)
         left_out = count(told, "are a machine's") + count(told, "are of classes")
@@ -204,15 +205,16 @@ def test_a_compressed_file_that_is_cut_short_is_refused(length: int) -> None:
 def test_a_damaged_dataset_is_read_whole_or_refused(
     damage: list[tuple[float, int, bytes]], which: int
 ) -> None:
-    folder = Path(tempfile.mkdtemp()) / "set"
-    write_parquet(table(["x", "y"], ["a"], [(b, 0, [0, 0, 1, 1]) for b in (0, 1, 1)]), folder)
-    names = (INDEX, "images-00000.parquet", "boxes-00000.parquet", "labels-00000.parquet")
-    file = folder / names[which]
-    file.write_bytes(damaged(file.read_bytes(), damage))
-    try:
-        found = read_parquet(folder)
-    except InputError:
-        return
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "set"
+        write_parquet(table(["x", "y"], ["a"], [(b, 0, [0, 0, 1, 1]) for b in (0, 1, 1)]), folder)
+        names = (INDEX, "images-00000.parquet", "boxes-00000.parquet", "labels-00000.parquet")
+        file = folder / names[which]
+        file.write_bytes(damaged(file.read_bytes(), damage))
+        try:
+            found = read_parquet(folder)
+        except InputError:
+            return
     assert len(found) == 3
     assert len(found.image_ids) == 2
 
