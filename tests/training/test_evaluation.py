@@ -69,8 +69,8 @@ def test_two_processes(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    printed = [process.communicate(timeout=300)[0].split() for process in processes]
-    assert printed == [["3", "2", "1"]] * 2
+    printed = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
+    assert printed == ["3 2 1"] * 2  # below what some versions of gloo say
 
 
 def test_a_training_loop() -> None:
