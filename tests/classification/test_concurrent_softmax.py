@@ -202,6 +202,22 @@ def test_rows_at_fault_have_a_loss_of_nan() -> None:
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="of the kernel alone; runs in its interpreter")
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 601, 1024, 2048, 2500])
+def test_the_kernel_finds_every_label(columns: int) -> None:
+    """It keeps those of a row as bits: of each lane of threads, those of every 32nd class or more."""
+    logits = torch.randn(3, columns, generator=torch.Generator().manual_seed(columns))
+    labels = torch.zeros(3, columns, dtype=torch.bool)
+    labels[0, [0, columns // 2]] = labels[1, -1] = True
+    labels[1, columns % 32 :: 32] = True
+    labels[2, -5:] = True
+    rates = torch.zeros(columns, columns)
+    found = kernel.losses_and_slopes(logits, labels, rates, None, 1.0)
+    expected = formula.losses_and_slopes(logits.double(), labels, rates.double())
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="of the kernel alone; runs in its interpreter")
 @pytest.mark.parametrize("factors", [torch.tensor(1.0), torch.tensor(3.0), torch.tensor([1.0, 0.0, -2.0])])
 def test_slopes_are_scaled_in_place(factors: Tensor) -> None:
     slopes = torch.randn(3, 2050)

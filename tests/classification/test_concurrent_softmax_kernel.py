@@ -68,7 +68,7 @@ def compiled(
 @pytest.mark.parametrize("labels", ["u8", "i64"])
 def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
     pointers = {"logits": logits, "labels": labels, "rates": "fp32", "absent": "u8", "losses": "fp32"}
-    constants = {"COLUMNS": 601, "BLOCK": 1024, "MULTI_HOT": labels == "u8", "SOME_ABSENT": True}
+    constants = {"COLUMNS": 601, "BLOCK": 1024, "LANES": 32, "MULTI_HOT": labels == "u8", "SOME_ABSENT": True}
     built = compiled(kernel._loss_kernel, pointers | {"slopes": logits}, {"scale": "fp32"}, constants)
     assert "cubin" in built.asm
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 import wildbox.classification.concurrent_softmax_autograd as autograd
-from wildbox.classification.concurrent_softmax_operator import arranged
+from wildbox.classification.concurrent_softmax_operator import competing, has_kernel, prepared
 from wildbox.classification.rates import RateTiles, SparseRates, check_rates
 from wildbox.classification.rule import (
     COMPUTED,
@@ -73,6 +73,9 @@ def concurrent_softmax_loss(
     """
     if check and not torch.compiler.is_compiling():
         check_rates(rates)
+    check_logits(logits)
+    _check_size(logits, rates)
+    rates = competing(rates.detach()) if has_kernel(logits) else rates.detach()
     return _loss(logits, targets, rates, reduction=reduction, negatives=negatives, check=check)
 
 
@@ -155,9 +158,7 @@ class ConcurrentSoftmax(nn.Module):
 
     def _prepare(self, exact: Tensor, device: torch.device) -> None:
         """The rates, and those above 0, for float32 and for float64 logits on a device."""
-        self._single, self._double = (
-            (exact.to(device, dtype), arranged(exact.to(dtype), device)) for dtype in COMPUTED
-        )
+        self._single, self._double = (prepared(exact.to(dtype), device) for dtype in COMPUTED)
 
     def loss(
         self,
@@ -169,6 +170,7 @@ class ConcurrentSoftmax(nn.Module):
     ) -> Tensor:
         """`concurrent_softmax_loss`."""
         rates, _ = self._beside(logits)
+        _check_size(logits, rates)
         return _loss(logits, targets, rates, reduction=reduction, negatives=negatives, check=self.check)
 
     forward = loss
@@ -210,10 +212,8 @@ def _loss(
     negatives: Tensor | None,
     check: bool,
 ) -> Tensor:
-    """`concurrent_softmax_loss` with rates that are known to be good."""
+    """`concurrent_softmax_loss` with rates of the right size, as the operator takes them."""
     check_reduction(reduction)
-    check_logits(logits)
-    _check_size(logits, rates)
     check_beside(logits, rates, "rates")
     labels = read_targets(logits, targets)
     if negatives is not None:
@@ -222,7 +222,7 @@ def _loss(
                 f"negatives: expected {tuple(logits.shape)} bool, got {tuple(negatives.shape)} {negatives.dtype}"
             )
         check_beside(logits, negatives, "negatives")
-    return autograd.loss(logits, labels, rates.detach(), negatives, reduction=reduction, check=check)
+    return autograd.loss(logits, labels, rates, negatives, reduction=reduction, check=check)
 
 
 def _check_size(logits: Tensor, rates: Tensor) -> None:

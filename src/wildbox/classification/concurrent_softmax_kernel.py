@@ -3,8 +3,9 @@
 """Loss and gradient of concurrent softmax on a GPU, in one pass over the logits, with Triton.
 
 One program a proposal: its row of logits is read once and stays in registers, and for each of its labels the row
-of rates is read. The gradient is the only (P, K) tensor that is written. The module is imported where there is a
-GPU, and in Triton's interpreter by the tests.
+of rates is read. The gradient is the only (P, K) tensor that is written. By count, the number of instructions bounds
+it: a choice costs two a class, so what depends on the label is one number, written by itself. The module is imported
+where there is a GPU, and in Triton's interpreter by the tests.
 
 Letters: P proposals, K columns, z logits (P, K), r rates (K, K), w = 1 - r. In units of the largest exponential
 of the row, S_i = Σ w_ij exp(z_j) over the competitors j of label i; the loss is log(1 + S_i / exp(z_i)).
@@ -39,7 +40,7 @@ def losses_and_slopes(
     Args:
         logits: (P, K), a row of which fits into the registers of one program; float32, bfloat16 or float16.
         labels: (P, K) bool or (P,) int64.
-        rates: (K, K) float32.
+        rates: (K, K) float32, with a diagonal of 1, as no class competes with itself.
         negatives: (P, K) bool or None, as in the formula.
     """
     rows, columns = logits.shape
@@ -62,11 +63,10 @@ def losses_and_slopes(
             scale,
             COLUMNS=columns,
             BLOCK=block,
+            LANES=min(max(block // 32, 32), block),
             MULTI_HOT=labels.ndim == 2,
             SOME_ABSENT=negatives is not None,
             num_warps=max(block // 1024, 1),
-            # with fewer registers they spill, with more there is room for fewer programs
-            maxnreg=80 if labels.ndim == 1 else None,
         )
     return losses, slopes
 
@@ -104,30 +104,125 @@ def _log1p(x):
 
 
 @compiled
-def of_class(logits, rates, i, k, COLUMNS: tl.constexpr):
-    """The logit of class i, and how far each class competes with it."""
-    own = tl.load(logits + i).to(tl.float32)
-    return own, 1.0 - tl.load(rates + i * COLUMNS + k, mask=k < COLUMNS, other=1.0)
+def _of_label(
+    i,
+    shift,
+    exponentials,
+    logits,
+    labels,
+    rates,
+    absent,
+    scale,
+    k,
+    COLUMNS: tl.constexpr,
+    MULTI_HOT: tl.constexpr,
+    SOME_ABSENT: tl.constexpr,
+):
+    """Of label i the loss, and `scale` times its gradient: that of its own logit is less, those of all others are.
 
-
-@compiled
-def _of_label(i, own, competitors, shift, exponentials, weights, scale, k):
-    """Loss of label i, whose logit is `own`, and `scale` times its gradient.
-
-    `competitors` is the row, -inf where a class does not compete; `shift` and `exponentials` are those of `shifted`.
+    `shift` and `exponentials` are those of `shifted`, of all classes that may compete.
     """
-    weighed = weights * exponentials
+    inside = k < COLUMNS
+    rates += i * COLUMNS + k
+    weighed = (1.0 - tl.load(rates, mask=inside, other=1.0)) * exponentials
     total = tl.sum(weighed, axis=0)
-    if total < 1e-6:  # what was flushed to 0 could matter: a maximum of this label's own competitors
-        shift, exponentials = shifted(tl.where(weights > 0.0, competitors, float("-inf")))
+    if total < 1e-28:  # what was flushed to 0 could matter: a maximum of this label's own competitors
+        # all is read again, so that no register keeps it for this rare case
+        weights = 1.0 - tl.load(rates, mask=inside, other=1.0)
+        z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
+        competes = inside & (weights > 0.0)
+        if MULTI_HOT:
+            competes = competes & (tl.load(labels + k, mask=inside, other=1) == 0)
+        if SOME_ABSENT:
+            competes = competes & (tl.load(absent + k, mask=inside, other=0) != 0)
+        shift, exponentials = shifted(tl.where(competes, z, float("-inf")))
         weighed = weights * exponentials
         total = tl.sum(weighed, axis=0)
     alone = total == 0.0  # all competitors removed
-    ratio = tl.log(tl.where(alone, 1.0, total)) + (shift - own)
+    total = tl.where(alone, 1.0, total)
+    ratio = tl.log(total) + (shift - tl.load(logits + i).to(tl.float32))
     small = tl.exp(-tl.abs(ratio))
-    share = tl.where(alone, 0.0, scale * tl.where(ratio > 0.0, 1.0, small) / (1.0 + small))
+    less = tl.where(alone, 0.0, scale * tl.where(ratio > 0.0, 1.0, small) / (1.0 + small))
     loss = tl.where(alone, 0.0, tl.maximum(ratio, 0.0) + _log1p(small))
-    return loss, tl.where(k == i, -share, share / tl.where(alone, 1.0, total) * weighed)
+    return loss, less, less / total * weighed
+
+
+@compiled
+def _of_one(
+    label,
+    shift,
+    exponentials,
+    logits,
+    labels,
+    rates,
+    absent,
+    slopes,
+    scale,
+    k,
+    COLUMNS: tl.constexpr,
+    SOME_ABSENT: tl.constexpr,
+):
+    """The loss of a row with one label, NaN where that is outside the columns; its gradient is written."""
+    wrong = (label < 0) | (label >= COLUMNS)
+    i = tl.where(wrong, 0, label.to(tl.int32))
+    loss, less, slope = _of_label(
+        i, shift, exponentials, logits, labels, rates, absent, scale, k, COLUMNS, False, SOME_ABSENT
+    )
+    tl.store(slopes + k, slope, mask=k < COLUMNS)
+    tl.debug_barrier()  # no thread writes the label's own before all have written the row
+    tl.store(slopes + i, -less)
+    return tl.where(wrong, float("nan"), loss)
+
+
+@compiled
+def _of_several(
+    held,
+    shift,
+    exponentials,
+    logits,
+    labels,
+    rates,
+    absent,
+    slopes,
+    scale,
+    k,
+    COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LANES: tl.constexpr,
+    SOME_ABSENT: tl.constexpr,
+):
+    """The sum of the losses of a row's labels, NaN where it has none; its gradient is written.
+
+    `held` is 1 for a label, else 0.
+    """
+    # a bit a label: those of classes LANES apart are in one number, which is one register of one thread
+    lane, place = tl.arange(0, LANES), tl.arange(0, BLOCK // LANES)[:, None]
+    bits = tl.sum(tl.reshape(held.to(tl.int32), (BLOCK // LANES, LANES)) << place, axis=0)
+    i = _first(bits, lane, LANES, BLOCK)
+    loss = tl.where(i == BLOCK, float("nan"), 0.0)
+    slope = tl.zeros([BLOCK], dtype=tl.float32)
+    while i < BLOCK:
+        more, less, steep = _of_label(
+            i, shift, exponentials, logits, labels, rates, absent, scale, k, COLUMNS, True, SOME_ABSENT
+        )
+        loss += more
+        slope += steep
+        tl.store(slopes + i, -less)
+        bits = tl.where(lane == i % LANES, bits & ~(1 << (i // LANES)), bits)
+        i = _first(bits, lane, LANES, BLOCK)
+    others = tl.load(labels + k, mask=k < COLUMNS, other=1) == 0
+    tl.store(slopes + k, slope, mask=others)
+    return loss
+
+
+@compiled
+def _first(bits, lane, LANES: tl.constexpr, BLOCK: tl.constexpr):
+    """The first label of those that `bits` holds, BLOCK where there is none."""
+    lowest = (
+        (bits & -bits).to(tl.uint32, bitcast=True).to(tl.float32)
+    )  # a power of 2: its exponent is the place
+    place = (lowest.to(tl.int32, bitcast=True) >> 23) - 127
+    return tl.min(tl.where(bits == 0, BLOCK, place * LANES + lane), axis=0)
 
 
 @compiled
@@ -141,6 +236,7 @@ def _loss_kernel(
     scale,
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
+    LANES: tl.constexpr,
     MULTI_HOT: tl.constexpr,
     SOME_ABSENT: tl.constexpr,
 ):
@@ -149,37 +245,42 @@ def _loss_kernel(
     k = tl.arange(0, BLOCK)
     inside = k < COLUMNS
     logits += p * COLUMNS
+    slopes += p * COLUMNS
+    absent += p * COLUMNS
+    competes = inside
     if MULTI_HOT:
-        members = tl.where(tl.load(labels + p * COLUMNS + k, mask=inside, other=0) != 0, k, BLOCK)
-        competes = inside & (members == BLOCK)
-        i = tl.min(members, axis=0)
-        wrong = i == BLOCK
+        labels += p * COLUMNS
+        held = tl.load(labels + k, mask=inside, other=0)
+        competes = competes & (held == 0)
     else:
         label = tl.load(labels + p)
-        wrong = (label < 0) | (label >= COLUMNS)
-        i = tl.where(wrong, 0, label.to(tl.int32))
-        own, weights = of_class(logits, rates, i, k, COLUMNS)
-        competes = inside & (k != i)
     if SOME_ABSENT:
-        competes = competes & (tl.load(absent + p * COLUMNS + k, mask=inside, other=0) != 0)
+        competes = competes & (tl.load(absent + k, mask=inside, other=0) != 0)
     z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
-    competitors = tl.where(competes, z, float("-inf"))
-    shift, exponentials = shifted(competitors)
+    shift, exponentials = shifted(tl.where(competes, z, float("-inf")))
     exponentials += 0.0 * z  # NaN where a logit is not finite, and from there on in the loss
     if MULTI_HOT:
-        loss = tl.where(wrong, float("nan"), 0.0)
-        slope = tl.zeros([BLOCK], dtype=tl.float32)
-        while i < BLOCK:
-            own, weights = of_class(logits, rates, i, k, COLUMNS)
-            more, steep = _of_label(i, own, competitors, shift, exponentials, weights, scale, k)
-            loss += more
-            slope += steep
-            i = tl.min(tl.where(members > i, members, BLOCK), axis=0)
+        loss = _of_several(
+            held,
+            shift,
+            exponentials,
+            logits,
+            labels,
+            rates,
+            absent,
+            slopes,
+            scale,
+            k,
+            COLUMNS,
+            BLOCK,
+            LANES,
+            SOME_ABSENT,
+        )
     else:
-        loss, slope = _of_label(i, own, competitors, shift, exponentials, weights, scale, k)
-        loss = tl.where(wrong, float("nan"), loss)
+        loss = _of_one(
+            label, shift, exponentials, logits, labels, rates, absent, slopes, scale, k, COLUMNS, SOME_ABSENT
+        )
     tl.store(losses + p, loss)
-    tl.store(slopes + p * COLUMNS + k, slope, mask=inside)
 
 
 @compiled

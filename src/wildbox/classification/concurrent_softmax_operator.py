@@ -7,7 +7,6 @@ Letters: P proposals, K columns, z logits (P, K), r rates (K, K).
 from __future__ import annotations
 
 import math
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,6 +22,7 @@ MOST_COLUMNS = 1 << 14
 """A row must fit into the registers of one program of the GPU's kernel."""
 MOST_LEVELS = 64
 """Rates above 0 of a class, on average and padded, for which a GPU takes them one by one; for more, a product."""
+HAS_TRITON = find_spec("triton") is not None
 
 
 def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
@@ -36,6 +36,18 @@ def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
     return RateTiles(*(part.to(device) for part in tiles))
 
 
+def prepared(rates: Tensor, device: torch.device) -> tuple[Tensor, SparseRates | RateTiles]:
+    """The rates (K, K) as loss and scores of logits of their dtype read them on a device, and there `arranged`."""
+    above_zero = arranged(rates, device)
+    with_kernel = _kernel_takes(device, rates.dtype, len(rates))
+    return competing(rates.to(device)) if with_kernel else rates.to(device), above_zero
+
+
+def competing(rates: Tensor) -> Tensor:
+    """The same with a diagonal of 1, for the GPU's kernel of the loss; nothing else looks there."""
+    return rates.clone().fill_diagonal_(1)
+
+
 def losses_and_slopes(
     logits: Tensor, labels: Tensor, rates: Tensor, negatives: Tensor | None, scale: float, check: bool
 ) -> tuple[Tensor, Tensor]:
@@ -43,6 +55,7 @@ def losses_and_slopes(
 
     Args:
         labels: (P, K) bool or (P,) int64.
+        rates: (K, K); where there is a kernel for the logits, as `competing` gives them.
         negatives: (P, K) bool, or None: all classes but the labels are absent.
         check: as in `concurrent_softmax_autograd.loss`.
     """
@@ -147,12 +160,7 @@ def has_kernel(logits: Tensor) -> bool:
 
 
 def _kernel_takes(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
-    return device.type == "cuda" and dtype != torch.float64 and columns <= MOST_COLUMNS and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    return device.type == "cuda" and dtype != torch.float64 and columns <= MOST_COLUMNS and HAS_TRITON
 
 
 def _slope_dtype(logits: Tensor) -> torch.dtype:
