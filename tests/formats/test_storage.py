@@ -246,6 +246,10 @@ def test_coco_results(tmp_path: Path) -> None:
     assert found.boxes.tolist() == [[0.1, 1, 0.1 + 0.2, 3], [0, 0, 1, 1]]
     rows = read_coco_results(path, vocabulary=numbers, image_ids=["5", "7"])
     assert rows.tolist() == [[7, 0.1, 1, 0.2, 2, 0.3, 2], [5, 0, 0, 1, 1, 1, 1]]
+    with pytest.raises(InputError, match=r"json: \[1\]: image_id is '5', expected one of 1 images"):
+        read_detections(path, vocabulary=numbers, image_ids=["7"])
+    with pytest.raises(InputError, match=r"json: \[1\]: category_id is '1', expected one of 1 classes"):
+        read_detections(path, vocabulary=Vocabulary(("2",)))
     path.write_text(json.dumps([{"image_id": "a", "category_id": "dog", "bbox": [0, 0, 1, 1], "score": 1}]))
     assert read_detections(path, vocabulary=PETS).image_ids == ("a",)
     (tmp_path / "results.json.gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -281,7 +285,7 @@ def test_coco_results(tmp_path: Path) -> None:
         ),
         (
             {"image_id": 7, "category_id": 9, "bbox": [0, 1, 2, 3], "score": 1},
-            "[1]: LabelName is '9', expected one",
+            "[1]: category_id is '9', expected one",
         ),
         (
             {"image_id": 7, "category_id": 2, "bbox": [0, 1, 2, 3], "score": 7},

@@ -111,7 +111,7 @@ def _made(
     images, (image_of_run,) = number_runs([rows], None)
     unknown = None if known is None else next((id_ for id_ in images if id_ not in known), None)
     if known is not None and unknown is not None:
-        rows.refuse("ImageID", unknown, f"ImageID is {unknown!r}, expected one of {len(known):,} images")
+        rows.refuse("ImageID", unknown, f"expected one of {len(known):,} images")
     score, boxes = rows.values
     label = rows.labels(vocabulary)
     odd.append(oddities(rows, relative=relative))

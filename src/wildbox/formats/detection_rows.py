@@ -34,6 +34,7 @@ from wildbox.formats.labelled_rows import (
     LabelledRows,
     Part,
     corners,
+    is_json,
     join_parts,
     part_of,
     read_labelled_rows,
@@ -84,11 +85,6 @@ def place_of_empty(rows: LabelledRows) -> str:
         return f"line {rows.place('ImageID', rows.runs[run])[1]}"
     x1, y1, x2, y2 = map(pl.col, CORNERS)
     return f"line {first_line(path, dict.fromkeys(CORNERS, NUMBER), (x2 <= x1) | (y2 <= y1))}"
-
-
-def is_json(path: Path) -> bool:
-    """Whether a file is taken as COCO results: by its ending .json, or .json.gz and the like."""
-    return ".json" in path.suffixes[-2:]
 
 
 def ids_in(path: Path, column: str) -> list[str]:

@@ -28,6 +28,8 @@ Arrays = tuple[NDArray[Any], ...]
 Place = Callable[[str, str], tuple[str, int | None]]
 """(column, value) -> what an error says of the place of a row: a text, and a line where the file has lines."""
 
+RESULTS_NAMES = {"ImageID": "image_id", "LabelName": "category_id"}
+"""What COCO results call them."""
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
 """Columns of a box, in the order of the tables."""
 NAMED = Check(pl.col("ImageID").is_null(), ("ImageID",), "the id of an image")
@@ -105,20 +107,19 @@ class LabelledRows:
             self._refuse_label(self.classes[wrong], [vocabulary.ids[i] for i in found[wrong]], list(named))
         return label
 
-    def _refuse_label(self, name: str, ids: list[str], known: list[str]) -> None:
+    def _refuse_label(self, name: str, ids: list[str], known: list[str]) -> NoReturn:
         if ids:
-            message = (
-                f"LabelName is {name!r}, the name of several classes: {', '.join(ids)}; expected their ids"
+            self.refuse(
+                "LabelName", name, f"the name of several classes: {', '.join(ids)}; expected their ids"
             )
-        else:
-            some = ", ".join(known[:3])
-            message = f"LabelName is {name!r}, expected one of {len(known):,} classes, such as {some}"
-        self.refuse("LabelName", name, message)
+        some = ", ".join(known[:3])
+        self.refuse("LabelName", name, f"expected one of {len(known):,} classes, such as {some}")
 
-    def refuse(self, column: str, value: str, message: str) -> NoReturn:
+    def refuse(self, column: str, value: str, why: str) -> NoReturn:
         """Raise for the first row with a value of ImageID or LabelName."""
         place, line = self.place(column, value)
-        raise InputError(place + message, path=self.path, line=line)
+        named = RESULTS_NAMES[column] if is_json(Path(self.path)) else column
+        raise InputError(f"{place}{named} is {value!r}, {why}", path=self.path, line=line)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +286,7 @@ def number_runs(
     for file, some in zip(files, indices, strict=True):
         if len(some) and some.min() < 0:
             id_ = file.runs[int(np.argmax(some < 0))]
-            file.refuse("ImageID", id_, f"ImageID is {id_!r}, expected one of {len(ids):,} images")
+            file.refuse("ImageID", id_, f"expected one of {len(ids):,} images")
     return ids, indices
 
 
@@ -294,6 +295,11 @@ def _places(runs: pl.Series, images: pl.Series) -> Ints:
     if runs is images:
         return np.arange(len(runs))
     return integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file is taken as COCO results: by its ending .json, or .json.gz and the like."""
+    return ".json" in path.suffixes[-2:]
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:
