@@ -1,11 +1,10 @@
-"""The GPU's kernel: interpreted on the CPU, compiled without a GPU, and run where there is one."""
+"""The GPU's kernels: interpreted on the CPU, compiled for a GPU and run on the CPU, and run where there is one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from classification.problems import Problem, problem
+from compiled import Compiled
+from torch import Tensor
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
 from wildbox.classification import concurrent_softmax_formula as formula
 from wildbox.classification import concurrent_softmax_kernel as kernel
+from wildbox.classification import concurrent_softmax_operator as operator
 from wildbox.classification import concurrent_softmax_score_kernel as score_kernel
 from wildbox.classification.rates import FIRST, rate_tiles, sparse_rates
 from wildbox.errors import InputError
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
 TESTS = [
     Path(__file__).with_name(name)
     for name in (
@@ -49,46 +51,77 @@ def test_everything_that_must_hold_holds_interpreted() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def compiled(
-    function: Any, pointers: dict[str, str], numbers: dict[str, str], constants: dict[str, Any]
-) -> Any:
-    """For an H100, which need not be there."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    signature = {name: f"*{kind}" for name, kind in pointers.items()} | numbers
-    signature |= dict.fromkeys(constants, "constexpr")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        source = ASTSource(function, signature=signature, constexprs=constants)
-        return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run as they are compiled for an H100, which need not be there."""
+    for module, name in (
+        (kernel, "_loss_kernel"),
+        (kernel, "_scale_kernel"),
+        (score_kernel, "_score_kernel"),
+    ):
+        monkeypatch.setattr(module, name, Compiled(getattr(module, name)))
 
 
-@pytest.mark.parametrize("logits", ["fp32", "bf16"])
-@pytest.mark.parametrize("labels", ["u8", "i64"])
-def test_the_loss_compiles_for_a_gpu(logits: str, labels: str) -> None:
-    pointers = {"logits": logits, "labels": labels, "rates": "fp32", "absent": "u8", "losses": "fp32"}
-    constants = {"COLUMNS": 601, "BLOCK": 1024, "LANES": 32, "MULTI_HOT": labels == "u8", "SOME_ABSENT": True}
-    built = compiled(kernel._loss_kernel, pointers | {"slopes": logits}, {"scale": "fp32"}, constants)
-    assert "cubin" in built.asm
+def extreme(columns: int, *, proposals: int = 6) -> Problem:
+    """Rows with logits of 3, 200 and 10,000, a quarter of them with rates of 1 all over."""
+    case = problem(columns, proposals=proposals, columns=columns, scale=1, sparse=columns > 100)
+    scales = torch.tensor([3.0, 3.0, 200.0, 200.0, 1e4, 1e4])
+    return case._replace(logits=case.logits * scales[:proposals, None])
 
 
-@pytest.mark.parametrize(("logits", "columns"), [("fp32", 601), ("bf16", 601), ("fp32", 9000), ("fp32", 2)])
-def test_scores_compile_for_a_gpu(logits: str, columns: int) -> None:
-    pointers = {"logits": logits, "rates": "fp32", "starts": "i32", "pairs": "i64", "places": "i32"}
-    pointers |= {"scores": "fp32", "finite": "u8", "space": "fp32", "rests": "fp32"}
-    constants = {"COLUMNS": columns, "FIRST": FIRST, "WIDTH": score_kernel.tile_width(columns), "GROUP": 2}
-    numbers = {"rows": "i32", "more": "i32"}
-    built = compiled(score_kernel._score_kernel, pointers, numbers, constants)
-    assert "cubin" in built.asm
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    ("columns", "dtype", "one", "negatives"),
+    [
+        (601, torch.float32, True, False),
+        (601, torch.float32, True, True),
+        (601, torch.float32, False, False),
+        (601, torch.bfloat16, True, False),
+        (601, torch.bfloat16, False, True),
+        (1, torch.float32, False, False),
+        (40, torch.bfloat16, True, False),  # rows that lie on 16 bytes are read otherwise
+        (608, torch.float32, False, True),
+        (1500, torch.float32, True, True),  # two warps a row
+        (1500, torch.bfloat16, False, False),
+    ],
+)
+def test_the_compiled_loss(columns: int, dtype: torch.dtype, one: bool, negatives: bool) -> None:
+    case = extreme(columns)
+    low = case.logits.to(dtype)
+    label = case.targets.int().argmax(dim=1)
+    members = F.one_hot(label, columns).bool()
+    members |= case.targets & (torch.arange(columns) % 5 == 0) & (not one)
+    absent = torch.rand(low.shape, generator=torch.Generator().manual_seed(1)) < 0.5 if negatives else None
+    labels = label if one else members
+    losses, slopes = kernel.losses_and_slopes(low, labels, operator.competing(case.rates), absent, 0.25)
+    expected, steep = formula.losses_and_slopes(low.double(), members, case.rates.double(), absent)
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-6)
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(slopes.double(), steep / 4, rtol=tolerance, atol=1e-6)
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-def test_scaling_compiles_for_a_gpu(per_row: bool) -> None:
-    constants = {"PER_ROW": per_row, "BLOCK": 1024}
-    pointers = {"slopes": "bf16", "factors": "fp32"}
-    built = compiled(kernel._scale_kernel, pointers, {"rows": "i32", "columns": "i32"}, constants)
-    assert "cubin" in built.asm
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    ("columns", "dtype"),
+    [(601, torch.float32), (601, torch.bfloat16), (2, torch.float32), (1500, torch.float32)],
+)
+def test_the_compiled_scores(columns: int, dtype: torch.dtype) -> None:
+    case = extreme(columns, proposals=5)
+    low = case.logits.to(dtype)
+    tiles = rate_tiles(sparse_rates(case.rates), width=score_kernel.tile_width(columns))
+    found, finite = score_kernel.scores(low, case.rates, tiles)
+    torch.testing.assert_close(
+        found.double(), formula.scores(low.double(), case.rates.double()), rtol=1e-5, atol=1e-12
+    )
+    assert finite.all()
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("factors", [torch.tensor(3.0), torch.tensor([1.0, 0.0, -2.0])])
+def test_the_compiled_scaling(factors: Tensor) -> None:
+    slopes = torch.randn(3, 1100).bfloat16()
+    expected = slopes * (factors if factors.ndim == 0 else factors[:, None])
+    torch.testing.assert_close(kernel.scale_rows(slopes, factors), expected.bfloat16())
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def _score_kernel(
             score = tl.where(rest < 1e-8 * high[None, :], -1.0, score)
             least = tl.minimum(least, score)
             tl.store(scores + row + tile, score, mask=(i < COLUMNS)[:, None])
-        some = (tl.min(least, axis=0) < 0.0).to(tl.int32)
+        some = ((tl.min(least, axis=0) < 0.0) & (group * GROUP + member < rows)).to(tl.int32)
         tl.debug_barrier()
         if tl.max(some, axis=0) > 0:
             for g in range(GROUP):
