@@ -86,8 +86,9 @@ class Block:
         }
 
     def run(self, values: list[Any]) -> None:
-        given: list[Any] = [*values, 0, 0]  # Triton's own last two
-        self.parameters = dict(zip(self.program.parameters, given, strict=True))
+        names = self.program.parameters
+        own = [0] * (len(names) - len(values))  # Triton's, which are used by none of the kernels
+        self.parameters = dict(zip(names, [*values, *own], strict=True))
         place = 0
         with np.errstate(all="ignore"):
             while True:
