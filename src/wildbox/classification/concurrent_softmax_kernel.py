@@ -218,9 +218,8 @@ def _of_several(
 @compiled
 def _first(bits, lane, LANES: tl.constexpr, BLOCK: tl.constexpr):
     """The first label of those that `bits` holds, BLOCK where there is none."""
-    lowest = (
-        (bits & -bits).to(tl.uint32, bitcast=True).to(tl.float32)
-    )  # a power of 2: its exponent is the place
+    # a power of 2: its exponent is the place
+    lowest = (bits & -bits).to(tl.uint32, bitcast=True).to(tl.float32)
     place = (lowest.to(tl.int32, bitcast=True) >> 23) - 127
     return tl.min(tl.where(bits == 0, BLOCK, place * LANES + lane), axis=0)
 
