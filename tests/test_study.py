@@ -43,7 +43,7 @@ def tiny(world: Path, *, runs: tuple[StudyRun, ...] = PAIR, steps: int = 3) -> S
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study with all the kinds of runs that the report distinguishes."""
     folder = tmp_path_factory.mktemp("study")
-    world = draw_demo_world(folder, GlyphWorld(images=40), processes=1, progress=silent)
+    world = draw_demo_world(folder, GlyphWorld(images=40, validation_images=60), processes=1, progress=silent)
     samplings = tuple(
         r for r in OTHERS if r.name in ("sigmoid", "non-balance", "class-aware", "soft-balance")
     )
@@ -110,7 +110,9 @@ def test_finished_stages_are_not_repeated(out: Path) -> None:
 
 @pytest.mark.slow
 def test_an_error_in_a_run_names_the_run(tmp_path: Path) -> None:
-    world = draw_demo_world(tmp_path, GlyphWorld(images=8), processes=1, progress=silent)
+    world = draw_demo_world(
+        tmp_path, GlyphWorld(images=8, validation_images=20), processes=1, progress=silent
+    )
     next((world / "train").glob("*.jpg")).write_bytes(b"not a picture")
     with pytest.raises(ValueError, match="the image does not open") as error:
         run_study(tiny(world, runs=PAIR[:1], steps=8), tmp_path, progress=silent)

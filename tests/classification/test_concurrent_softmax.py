@@ -202,7 +202,7 @@ def test_rows_at_fault_have_a_loss_of_nan() -> None:
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="of the kernel alone; runs in its interpreter")
-@pytest.mark.parametrize("columns", [1, 31, 32, 33, 601, 1024, 2048, 2500])
+@pytest.mark.parametrize("columns", [1, 33, 1024, 2500])
 def test_the_kernel_finds_every_label(columns: int) -> None:
     """It keeps those of a row as bits: of each lane of threads, those of every 32nd class or more."""
     logits = torch.randn(3, columns, generator=torch.Generator().manual_seed(columns))
