@@ -63,7 +63,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def extreme(columns: int, *, proposals: int = 6) -> Problem:
-    """Rows with logits of 3, 200 and 10,000, a quarter of them with rates of 1 all over."""
+    """Logits within 3, 200 and 10,000, two rows each, and rates of 0.3, 0.9999 and 1."""
     case = problem(columns, proposals=proposals, columns=columns, scale=1, sparse=columns > 100)
     scales = torch.tensor([3.0, 3.0, 200.0, 200.0, 1e4, 1e4])
     return case._replace(logits=case.logits * scales[:proposals, None])
@@ -76,7 +76,7 @@ def extreme(columns: int, *, proposals: int = 6) -> Problem:
         (601, torch.float32, True, False),
         (601, torch.float32, True, True),
         (601, torch.float32, False, False),
-        (601, torch.bfloat16, True, False),
+        (601, torch.bfloat16, True, True),
         (601, torch.bfloat16, False, True),
         (1, torch.float32, False, False),
         (40, torch.bfloat16, True, False),  # rows that lie on 16 bytes are read otherwise
@@ -114,6 +114,16 @@ def test_the_compiled_scores(columns: int, dtype: torch.dtype) -> None:
         found.double(), formula.scores(low.double(), case.rates.double()), rtol=1e-5, atol=1e-12
     )
     assert finite.all()
+
+
+def test_scores_of_many_classes_compile() -> None:
+    """What runs would be too much to wait for."""
+    floats, wide = torch.zeros(4), torch.zeros(4, dtype=torch.int64)
+    small, bits = torch.zeros(4, dtype=torch.int32), torch.zeros(4, dtype=torch.uint8)
+    arguments = (floats, floats, small, wide, small, floats, bits, floats, floats, 7, 2)
+    width = score_kernel.tile_width(9000)
+    constants = {"COLUMNS": 9000, "FIRST": FIRST, "WIDTH": width, "GROUP": score_kernel.GROUP}
+    assert Compiled(score_kernel._score_kernel).compile(arguments, constants | {"num_warps": width // 32})
 
 
 @pytest.mark.usefixtures("compiled")

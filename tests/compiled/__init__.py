@@ -40,7 +40,7 @@ class Compiled:
 
     def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
         def launch(*arguments: Any, **constants: Any) -> None:
-            ptx = self._compile(arguments, constants)
+            ptx = self.compile(arguments, constants)
             program = parse(ptx)
             memory = Memory([value for value in arguments if isinstance(value, Tensor)])
             values = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
@@ -50,7 +50,8 @@ class Compiled:
 
         return launch
 
-    def _compile(self, arguments: tuple[Any, ...], constants: dict[str, Any]) -> str:
+    def compile(self, arguments: tuple[Any, ...], constants: dict[str, Any]) -> str:
+        """The PTX, of which there is machine code too, for arguments and constants of a launch."""
         import triton
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource

@@ -150,9 +150,8 @@ def test_processes_of_torch_distributed_share_the_stream(tmp_path: Path) -> None
         subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
-    printed = [
-        process.communicate(timeout=120)[0].splitlines()[-1] for process in running
-    ]  # below gloo's words
+    # below what some versions of gloo say
+    printed = [process.communicate(timeout=120)[0].splitlines()[-1] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     for end, shards in zip((20, 60), zip(*map(json.loads, printed), strict=True), strict=True):
         assert [image for round_ in zip(*shards, strict=True) for image in round_] == stream(0, end)

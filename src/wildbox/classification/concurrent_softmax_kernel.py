@@ -108,10 +108,7 @@ def _of_label(
     i,
     shift,
     exponentials,
-    logits,
-    labels,
-    rates,
-    absent,
+    row,
     scale,
     k,
     COLUMNS: tl.constexpr,
@@ -122,6 +119,7 @@ def _of_label(
 
     `shift` and `exponentials` are those of `shifted`, of all classes that may compete.
     """
+    logits, labels, rates, absent = row
     inside = k < COLUMNS
     rates += i * COLUMNS + k
     weighed = (1.0 - tl.load(rates, mask=inside, other=1.0)) * exponentials
@@ -148,46 +146,15 @@ def _of_label(
 
 
 @compiled
-def _of_one(
-    label,
-    shift,
-    exponentials,
-    logits,
-    labels,
-    rates,
-    absent,
-    slopes,
-    scale,
-    k,
-    COLUMNS: tl.constexpr,
-    SOME_ABSENT: tl.constexpr,
-):
-    """The loss of a row with one label, NaN where that is outside the columns; its gradient is written."""
-    wrong = (label < 0) | (label >= COLUMNS)
-    i = tl.where(wrong, 0, label.to(tl.int32))
-    loss, less, slope = _of_label(
-        i, shift, exponentials, logits, labels, rates, absent, scale, k, COLUMNS, False, SOME_ABSENT
-    )
-    tl.store(slopes + k, slope, mask=k < COLUMNS)
-    tl.debug_barrier()  # no thread writes the label's own before all have written the row
-    tl.store(slopes + i, -less)
-    return tl.where(wrong, float("nan"), loss)
-
-
-@compiled
 def _of_several(
     held,
     shift,
     exponentials,
-    logits,
-    labels,
-    rates,
-    absent,
+    row,
     slopes,
     scale,
     k,
     COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
     LANES: tl.constexpr,
     SOME_ABSENT: tl.constexpr,
 ):
@@ -195,6 +162,7 @@ def _of_several(
 
     `held` is 1 for a label, else 0.
     """
+    BLOCK: tl.constexpr = held.shape[0]
     # a bit a label: those of classes LANES apart are in one number, which is one register of one thread
     lane, place = tl.arange(0, LANES), tl.arange(0, BLOCK // LANES)[:, None]
     bits = tl.sum(tl.reshape(held.to(tl.int32), (BLOCK // LANES, LANES)) << place, axis=0)
@@ -202,15 +170,13 @@ def _of_several(
     loss = tl.where(i == BLOCK, float("nan"), 0.0)
     slope = tl.zeros([BLOCK], dtype=tl.float32)
     while i < BLOCK:
-        more, less, steep = _of_label(
-            i, shift, exponentials, logits, labels, rates, absent, scale, k, COLUMNS, True, SOME_ABSENT
-        )
+        more, less, steep = _of_label(i, shift, exponentials, row, scale, k, COLUMNS, True, SOME_ABSENT)
         loss += more
         slope += steep
         tl.store(slopes + i, -less)
         bits = tl.where(lane == i % LANES, bits & ~(1 << (i // LANES)), bits)
         i = _first(bits, lane, LANES, BLOCK)
-    others = tl.load(labels + k, mask=k < COLUMNS, other=1) == 0
+    others = tl.load(row[1] + k, mask=k < COLUMNS, other=1) == 0
     tl.store(slopes + k, slope, mask=others)
     return loss
 
@@ -258,27 +224,17 @@ def _loss_kernel(
     z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
     shift, exponentials = shifted(tl.where(competes, z, float("-inf")))
     exponentials += 0.0 * z  # NaN where a logit is not finite, and from there on in the loss
+    row = (logits, labels, rates, absent)
     if MULTI_HOT:
-        loss = _of_several(
-            held,
-            shift,
-            exponentials,
-            logits,
-            labels,
-            rates,
-            absent,
-            slopes,
-            scale,
-            k,
-            COLUMNS,
-            BLOCK,
-            LANES,
-            SOME_ABSENT,
-        )
+        loss = _of_several(held, shift, exponentials, row, slopes, scale, k, COLUMNS, LANES, SOME_ABSENT)
     else:
-        loss = _of_one(
-            label, shift, exponentials, logits, labels, rates, absent, slopes, scale, k, COLUMNS, SOME_ABSENT
-        )
+        wrong = (label < 0) | (label >= COLUMNS)
+        i = tl.where(wrong, 0, label.to(tl.int32))
+        loss, less, slope = _of_label(i, shift, exponentials, row, scale, k, COLUMNS, False, SOME_ABSENT)
+        loss = tl.where(wrong, float("nan"), loss)
+        tl.store(slopes + k, slope, mask=inside)
+        tl.debug_barrier()  # no thread writes the label's own before all have written the row
+        tl.store(slopes + i, -less)
     tl.store(losses + p, loss)
 
 

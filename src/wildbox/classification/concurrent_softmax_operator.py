@@ -38,9 +38,10 @@ def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
 
 def prepared(rates: Tensor, device: torch.device) -> tuple[Tensor, SparseRates | RateTiles]:
     """The rates (K, K) as loss and scores of logits of their dtype read them on a device, and there `arranged`."""
-    above_zero = arranged(rates, device)
-    with_kernel = _kernel_takes(device, rates.dtype, len(rates))
-    return competing(rates.to(device)) if with_kernel else rates.to(device), above_zero
+    there = rates.to(device)
+    return competing(there) if _kernel_takes(device, rates.dtype, len(rates)) else there, arranged(
+        rates, device
+    )
 
 
 def competing(rates: Tensor) -> Tensor:
