@@ -39,9 +39,9 @@ def arranged(rates: Tensor, device: torch.device) -> SparseRates | RateTiles:
 def prepared(rates: Tensor, device: torch.device) -> tuple[Tensor, SparseRates | RateTiles]:
     """The rates (K, K) as loss and scores of logits of their dtype read them on a device, and there `arranged`."""
     there = rates.to(device)
-    return competing(there) if _kernel_takes(device, rates.dtype, len(rates)) else there, arranged(
-        rates, device
-    )
+    if _kernel_takes(device, rates.dtype, len(rates)):
+        there = competing(there)
+    return there, arranged(rates, device)
 
 
 def competing(rates: Tensor) -> Tensor:
