@@ -68,7 +68,8 @@ def test_sampling(folder: Path) -> None:
         "classes_of_images": [[4], [0, 4], [], [0], [0], [1, 0]],
         "dataset": torch.arange(6),
         "epochs": 2,
-        "steps_trained": 1,
+        "epochs_trained": 2,
+        "steps_since": 0,
     }
     code = pieces("sampling.md")
     assert len(code) == 7

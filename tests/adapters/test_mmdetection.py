@@ -12,7 +12,7 @@ from adapters.stand_ins import BBoxHead
 from torch import Tensor
 
 from wildbox.adapters.mmdetection import RuleLoss
-from wildbox.classification import ConcurrentSoftmax, Sigmoid, Softmax
+from wildbox.classification import ConcurrentSoftmax, Federated, Sigmoid, Softmax
 from wildbox.errors import ConfigError, InputError
 
 C = 4
@@ -29,6 +29,21 @@ def test_softmax_is_weighted_cross_entropy() -> None:
     found = RuleLoss(Softmax(), loss_weight=0.5)(LOGITS, LABELS, WEIGHTS, avg_factor=9)
     torch.testing.assert_close(found, 0.5 * weighted_cross_entropy(LOGITS))
     torch.testing.assert_close(RuleLoss(Softmax())(LOGITS, LABELS), F.cross_entropy(LOGITS, LABELS))
+
+
+def test_half_precision_does_not_overflow() -> None:
+    z = torch.full((1024, 81), -3.0, dtype=torch.float16)  # their sum is beyond float16
+    found = RuleLoss(Softmax())(z, torch.zeros(1024, dtype=torch.int64))
+    torch.testing.assert_close(found, torch.tensor(math.log(81)))
+
+
+def test_a_rule_sees_all_proposals_at_once() -> None:
+    """Federated draws no other classes for those of another weight."""
+    z = LOGITS.clone().requires_grad_()
+    labels = torch.where(LABELS == C, C, 0)
+    RuleLoss(Federated([0.5] * C, number=1))(z, labels, WEIGHTS).backward()
+    assert z.grad is not None
+    assert z.grad.any(dim=0).tolist() == [True, False, False, False, False]
 
 
 def test_implied_classes_are_labels_too() -> None:

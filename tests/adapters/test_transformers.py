@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from wildbox.adapters.transformers import detections, use_rule
-from wildbox.classification import ConcurrentSoftmax, Sigmoid, Softmax
+from wildbox.classification import ConcurrentSoftmax, Federated, Sigmoid, Softmax
 from wildbox.errors import ConfigError, InputError
 
 transformers = pytest.importorskip(
@@ -122,12 +122,30 @@ def test_labels_may_be_given_together() -> None:
     assert apart(pixel_values=PIXELS[:1], labels=TWICE).loss != given
 
 
+def test_class_labels_may_be_any_integers() -> None:
+    model = use_rule(build("Detr"), Softmax())
+    short = [{**image, "class_labels": image["class_labels"].int()} for image in LABELS]
+    of_both = [model(pixel_values=PIXELS, labels=labels).loss for labels in (LABELS, short)]
+    torch.testing.assert_close(*of_both)
+
+
+def test_queries_without_object_see_the_classes_of_the_batch() -> None:
+    """Federated looks at those, and draws no others for them."""
+    model = use_rule(build("Detr"), Federated([0.5] * CLASSES, number=1))
+    zeros = [{**image, "class_labels": torch.zeros_like(image["class_labels"])} for image in LABELS]
+    output = model(pixel_values=PIXELS, labels=zeros)
+    (slopes,) = torch.autograd.grad(output.loss_dict["loss_ce"], output.logits)
+    assert slopes.flatten(0, 1).any(dim=0).tolist() == [True, False, False, False]
+
+
 def test_detections_of_softmax_are_those_of_the_image_processor() -> None:
     model = use_rule(build("Detr"), Softmax())
     with torch.no_grad():
         output = model(pixel_values=PIXELS)
     sizes = [(40, 80), (64, 64)]
     found = detections(model, output, threshold=0.0, target_sizes=sizes)
+    same = detections(model, output, threshold=0.0, target_sizes=[torch.tensor(size) for size in sizes])
+    assert all(torch.equal(found[image]["boxes"], same[image]["boxes"]) for image in range(2))
     for image, (height, width) in enumerate(sizes):
         scores = output.logits[image].softmax(-1)[:, :-1]
         assert found[image]["scores"].tolist() == scores.flatten().sort(descending=True)[0].tolist()

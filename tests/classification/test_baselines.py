@@ -152,6 +152,16 @@ def test_federated_classes_are_those_of_the_batch_and_as_many_more_as_asked() ->
     assert torch.equal(federated_classes(everything, weights, number=2), everything)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "rule", [Equalization(FREQUENCIES), Seesaw(4).eval(), Federated([0.5] * 4, number=4)]
+)
+def test_rules_follow_the_logits(rule: Rule) -> None:
+    found = rule.loss(CASE.logits.cuda(), CASE.targets.cuda())
+    torch.testing.assert_close(found.cpu(), rule.loss(CASE.logits, CASE.targets))
+
+
 def test_federated_draws_from_its_own_generator() -> None:
     def losses() -> list[float]:
         rule = Federated([0.5] * 4, number=2, generator=torch.Generator().manual_seed(3))

@@ -87,6 +87,7 @@ def test_logits_that_are_not_finite_are_named(bad: float) -> None:
         ([0, 1], "row 0 is 0, expected the list of its labels, whole numbers"),
         ([[0], [0.5]], r"row 1 is \[0.5\], expected the list of its labels"),
         ([[True, False, False], [False, True, False]], r"row 0 is \[True, False, False\], expected the list"),
+        (list(torch.eye(3)[:2] > 0), r"row 0 is tensor\(\[ True, False, False\]\), expected the list"),
         (None, "expected a tensor or a list of lists, got NoneType"),
         (np.array([[1, 0, 0], [0, 1, 0]]), "expected a tensor or a list of lists, got ndarray"),
     ],
@@ -102,8 +103,12 @@ def test_shapes_and_settings_are_checked() -> None:
         concurrent_softmax_loss(logits, label, torch.zeros(4, 4))
     with pytest.raises(InputError, match=r"rates: expected \(3, 3\).*got \(4, 4\)"):
         ConcurrentSoftmax(torch.zeros(4, 4)).scores(logits)
-    with pytest.raises(InputError, match=r"negatives: expected \(2, 3\) bool, got \(2, 3\) torch.float32"):
+    with pytest.raises(
+        InputError, match=r"negatives: expected a tensor \(2, 3\) bool, got \(2, 3\) torch.float"
+    ):
         concurrent_softmax_loss(logits, label, rates, negatives=torch.zeros(2, 3))
+    with pytest.raises(InputError, match=r"negatives: expected a tensor \(2, 3\) bool, got ndarray"):
+        concurrent_softmax_loss(logits, label, rates, negatives=np.ones((2, 3), bool))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"logits: expected at least one column, got \(2, 0\)"):
         concurrent_softmax_scores(torch.zeros(2, 0), torch.zeros(0, 0))
     with pytest.raises(InputError, match=r"logits: expected a tensor \(P, K\), got ndarray"):
@@ -182,6 +187,14 @@ def test_module_scores_by_the_rates_that_were_loaded() -> None:
     assert rule.scores(logits).tolist() == [[0.5, 0.5]]
     rule.load_state_dict({"rates": rates})
     assert rule.scores(logits).tolist() == [[1.0, 0.5]]
+
+
+def test_a_module_without_memory_gets_some_and_then_its_rates() -> None:
+    case = problem(9)
+    rule = ConcurrentSoftmax(case.rates)
+    empty = copy.deepcopy(rule).to("meta").to_empty(device="cpu")
+    empty.load_state_dict(rule.state_dict())
+    assert torch.equal(empty.scores(case.logits), rule.scores(case.logits))
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda rule: pickle.loads(pickle.dumps(rule))])

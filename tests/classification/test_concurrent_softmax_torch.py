@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from classification.problems import problem
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -125,6 +126,23 @@ def test_hessian_is_symmetric_and_that_of_its_rows() -> None:
     torch.testing.assert_close(found, found.permute(2, 3, 0, 1))
     assert found[0, :, 1].abs().max() == 0
     assert found[0, :, 0].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("weight", [1.0, 1.5])
+def test_a_weight_of_the_loss_has_a_gradient_through_the_gradient(weight: float) -> None:
+    """As weights of tasks are learned from the size of gradients; 1 is where they begin."""
+
+    def size(w: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        found: Tensor = torch.func.grad(lambda z: w * loss(z))(Z).norm()
+        return found
+
+    label, none = Y.long().argmax(dim=1), torch.zeros_like(R)
+    losses = [lambda z: concurrent_softmax_loss(z, label, none), lambda z: F.cross_entropy(z, label)]
+    found, expected = (torch.func.grad(partial(size, loss=loss))(torch.tensor(weight)) for loss in losses)
+    torch.testing.assert_close(found, expected)
+    logits, w = Z.clone().requires_grad_(), torch.tensor(weight, requires_grad=True)
+    (slopes,) = torch.autograd.grad(w * losses[0](logits), logits, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(slopes.norm(), w)[0], expected)
 
 
 def test_gradients_may_be_taken_twice_and_changed() -> None:
@@ -268,6 +286,7 @@ def test_scores_run_in_onnx() -> None:
 HALF_OF_THE_ROWS = """
 import sys
 import torch
+import torch.nn.functional as F
 from torch import nn
 from wildbox.classification import ConcurrentSoftmax
 

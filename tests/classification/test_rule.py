@@ -56,6 +56,7 @@ class TestEveryRule:
         rows = zip(torch.split(case.logits, 1), torch.split(case.targets, 1), strict=True)
         each = torch.stack([rule.loss(logits, targets) for logits, targets in rows])
         torch.testing.assert_close(rule.loss(case.logits, case.targets), each.mean())
+        torch.testing.assert_close(rule.loss(case.logits, case.targets, reduction="none"), each)
 
     def test_gradient_is_right(self, rule: Rule) -> None:
         if isinstance(rule, Seesaw):

@@ -83,7 +83,9 @@ def test_labels_must_be_among_the_classes() -> None:
         images_by_class([0], [], classes=-1)
 
 
-@pytest.mark.parametrize("labels", [3, "torch", ["torch"], [0.5], [0, -1], [True, False]])
+@pytest.mark.parametrize(
+    "labels", [3, "torch", ["torch"], [0.5], [0, -1], [True, False], torch.tensor([True, False])]
+)
 def test_lists_hold_class_indices(labels: Any) -> None:
     with pytest.raises(InputError, match=r"image 1 has .*, expected the list of its class indices"):
         to_csr([[0], labels])

@@ -114,6 +114,18 @@ def test_resuming_on_other_ranks_keeps_the_stream() -> None:
     assert list(one) == one.draws(20, 100).tolist()
 
 
+def test_ranks_may_change_within_an_epoch_at_any_draw() -> None:
+    """Rounds of all ranks begin where the iteration did: one rank's state is that of all, and no draw is lost."""
+    shards = [sampler(balance=0.7, length=48, rank=rank, world_size=4) for rank in range(4)]
+    for shard in shards:
+        shard.start_at(18)
+        list(islice(shard, 2))
+    assert [shard.state_dict()["draw"] for shard in shards] == [26] * 4
+    one = sampler(balance=0.7, length=48)
+    one.load_state_dict(shards[0].state_dict())
+    assert list(one) == one.draws(26, 48).tolist()
+
+
 def test_epochs_differ_and_continue_the_stream() -> None:
     epochs = sampler(balance=0.7)
     assert len(epochs) == 100
@@ -136,6 +148,11 @@ def test_resuming_under_a_loader_that_fetches_ahead() -> None:
     again = sampler(balance=0.7, length=24)
     again.start_at(2 * 4)
     assert [batch.tolist() for batch in loader(again)] == whole[2:]
+    running = sampler(balance=0.7, length=22)  # the last batch of an epoch is smaller
+    epochs = [[batch.tolist() for batch in loader(running)] for _ in range(2)]
+    again = sampler(balance=0.7, length=22)
+    again.start_at(1 * 22 + 2 * 4)
+    assert [batch.tolist() for batch in loader(again)] == epochs[1][2:]
 
 
 def test_depends_on_the_seed_and_on_no_global_state() -> None:

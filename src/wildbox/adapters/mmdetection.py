@@ -70,13 +70,11 @@ class RuleLoss(nn.Module):
             raise InputError(f"labels: expected (P,) or {tuple(cls_score.shape)}, got {tuple(labels.shape)}")
         if label_weights is None:
             label_weights = cls_score.new_ones(len(cls_score))
-        total = cls_score.sum() * 0
-        for weight in label_weights.unique().tolist():  # one, or those of foreground and background
-            if not weight >= 0:
-                raise InputError(f"label_weights: one is {weight}, expected at least 0")
-            rows = label_weights == weight
-            if weight:
-                total = total + weight * int(rows.sum()) * self.rule.loss(cls_score[rows], members[rows])
+        if (wrong := label_weights[~(label_weights >= 0)]).numel():
+            raise InputError(f"label_weights: one is {float(wrong[0])}, expected at least 0")
+        rows = label_weights > 0
+        losses = self.rule.loss(cls_score[rows], members[rows], reduction="none")
+        total = (label_weights[rows] * losses).sum()
         count = len(cls_score) if avg_factor is None else avg_factor
         return self.loss_weight * total / max(count, 1e-9)
 

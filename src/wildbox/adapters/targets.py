@@ -24,7 +24,7 @@ def object_labels(
     Args:
         target: where it has `multi_hot` (n, C), that is the result.
         boxes: (n, 4) x1 y1 x2 y2.
-        labels: (n,) int64 in 0..C-1.
+        labels: (n,) integers in 0..C-1.
         classes: C.
         iou: boxes mark one object above this (strict); None: each box is an object of its own.
 
@@ -40,7 +40,7 @@ def object_labels(
     check_labels(labels, first=0, last=classes - 1)
     if (given := target.get("multi_hot")) is not None:
         return given_labels(given, "multi_hot", boxes=len(labels), classes=classes)
-    own = F.one_hot(labels, classes)
+    own = F.one_hot(labels.long(), classes)
     if iou is None or len(labels) == 0:
         return own.bool()
     same = (box_iou(boxes, boxes) > iou).float()

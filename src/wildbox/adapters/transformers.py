@@ -67,7 +67,7 @@ def detections(
     outputs: Any,
     *,
     threshold: float = 0.5,
-    target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+    target_sizes: Sequence[tuple[int, int] | Tensor] | Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
     """What a model with a rule found: every class of every query that the rule scores above the threshold.
 
@@ -75,7 +75,7 @@ def detections(
         model: that `use_rule` was called on.
         outputs: of the model: `logits` (B, Q, C or K) and `pred_boxes` (B, Q, 4).
         threshold: scores above it (strict) are kept.
-        target_sizes: B pairs (height, width) in pixels; None: boxes are relative to the image.
+        target_sizes: B pairs (height, width) in pixels, numbers or tensors; None: boxes are relative to the image.
 
     Returns:
         for each image `scores` (D,), best first, `labels` (D,) in 0..C-1 and `boxes` (D, 4) x1 y1 x2 y2.
@@ -94,7 +94,8 @@ def detections(
             raise InputError(
                 f"target_sizes: expected one for each of {len(boxes)} images, got {len(target_sizes)}"
             )
-        height, width = torch.as_tensor(target_sizes).to(boxes).unbind(1)
+        sizes = [torch.as_tensor(size) for size in target_sizes]  # pairs, or what `orig_size` holds
+        height, width = torch.stack(sizes).to(boxes).unbind(1)
         boxes = boxes * torch.stack([width, height, width, height], dim=1)[:, None]
     found = []
     for logits, image in zip(outputs.logits, boxes, strict=True):
@@ -178,15 +179,11 @@ class DetrLoss:
 
     def _of_classes(self, logits: Tensor, members: Tensor, config: Any) -> Tensor:
         """The mean over queries, those without an object weighing less, as in DETR."""
-        z, labels = _wide(logits, config.num_labels), with_background(members)
-        empty = labels[:, -1]
-        weights = (1.0, getattr(config, "eos_coefficient", NO_OBJECT))
-        parts = [
-            (weight * int(rows.sum()), self.rule.loss(z[rows], labels[rows]))
-            for weight, rows in zip(weights, (~empty, empty), strict=True)
-        ]
-        total = sum((share * loss for share, loss in parts), z.new_zeros(()))
-        return total / max(sum(share for share, _ in parts), 1e-9)
+        labels = with_background(members)
+        losses = self.rule.loss(_wide(logits, config.num_labels), labels, reduction="none")
+        weights = torch.ones_like(losses)
+        weights[labels[:, -1]] = getattr(config, "eos_coefficient", NO_OBJECT)
+        return (weights * losses).sum() / weights.sum().clamp(min=1e-9)
 
     @torch.no_grad()
     def _match(

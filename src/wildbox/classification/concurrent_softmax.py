@@ -192,8 +192,11 @@ class ConcurrentSoftmax(nn.Module):
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = self.rates.device
+        moved = device != exact.device
+        if exact.is_meta:  # there are no values to keep: a state will be loaded
+            exact = self.rates.to(exact.dtype)
         self.rates = exact.to(device)
-        if device != exact.device:
+        if moved:
             self._prepare(exact, device)
         return self
 
@@ -217,10 +220,11 @@ def _loss(
     check_beside(logits, rates, "rates")
     labels = read_targets(logits, targets)
     if negatives is not None:
+        expected = f"negatives: expected a tensor {tuple(logits.shape)} bool"
+        if not isinstance(negatives, Tensor):
+            raise InputError(f"{expected}, got {type(negatives).__name__}")
         if negatives.shape != logits.shape or negatives.dtype != torch.bool:
-            raise InputError(
-                f"negatives: expected {tuple(logits.shape)} bool, got {tuple(negatives.shape)} {negatives.dtype}"
-            )
+            raise InputError(f"{expected}, got {tuple(negatives.shape)} {negatives.dtype}")
         check_beside(logits, negatives, "negatives")
     return autograd.loss(logits, labels, rates, negatives, reduction=reduction, check=check)
 

@@ -192,7 +192,8 @@ def _slopes_along(inputs: Any, slopes: Tensor, direction: Tensor, reduction: str
     """The gradient that was saved, times the direction that backward has come from: a scalar, or (P,) for "none"."""
     if torch.is_grad_enabled():  # the gradient itself will be differentiated
         slopes = _Slopes.apply(*inputs, slopes, _scale(reduction, len(slopes)))
-    if not _is_one(direction):
+    # where the gradient itself will be differentiated, so may be what it is multiplied with
+    if torch.is_grad_enabled() or not _is_one(direction):
         slopes = slopes * (direction[:, None] if reduction == "none" else direction)
     wanted: Tensor = slopes.to(inputs[0].dtype)
     return wanted

@@ -90,9 +90,11 @@ class Equalization(nn.Module):
         self.threshold = threshold
         self.register_buffer("frequencies", check_frequencies(frequencies))
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`equalization_loss`."""
-        return equalization_loss(logits, targets, frequencies=self.frequencies, threshold=self.threshold)
+        return equalization_loss(
+            logits, targets, frequencies=self.frequencies, threshold=self.threshold, reduction=reduction
+        )
 
     forward = loss
 

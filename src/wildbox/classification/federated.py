@@ -110,14 +110,14 @@ class Federated(nn.Module):
         checked = check_frequencies(frequencies)
         self.register_buffer("weights", torch.where(checked > 0, checked**power, 0.0))
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`federated_loss` on `federated_classes`."""
         check_foreground(logits, self.weights, "frequencies")
         members = membership(logits, targets)
-        classes = federated_classes(
-            members[:, :-1].any(dim=0), self.weights, number=self.number, generator=self.generator
-        )
-        return federated_loss(logits, members, classes=classes)
+        # drawn where the weights are, and so is the generator, wherever the logits lie
+        present = members[:, :-1].any(dim=0).to(self.weights.device)
+        classes = federated_classes(present, self.weights, number=self.number, generator=self.generator)
+        return federated_loss(logits, members, classes=classes.to(logits.device), reduction=reduction)
 
     forward = loss
 

@@ -60,9 +60,9 @@ class Focal(nn.Module):
         _check(alpha, gamma)
         self.alpha, self.gamma = alpha, gamma
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`focal_loss`."""
-        return focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma)
+        return focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma, reduction=reduction)
 
     forward = loss
 

@@ -34,12 +34,13 @@ class Rule(Protocol):
     The rules of this package are `nn.Module`s, called like any criterion: `rule(logits, targets)` is the loss.
     """
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """Mean over the P proposals, a scalar; 0, with a gradient of 0, where there are none.
 
         Args:
             logits: (P, K) floating and finite; half and bfloat16 are computed in float32.
             targets: (P, K) multi-hot, (P,) int64, or a list of lists; at least one label a proposal.
+            reduction: "sum", or "none" for (P,), to weigh proposals.
         """
         ...
 
@@ -211,8 +212,9 @@ def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: in
 
 def _whole_numbers(row: int, labels: Sequence[int]) -> list[int]:
     try:
-        if not any(isinstance(i, bool) for i in labels):
-            return [index(i) for i in labels]
+        each = labels.tolist() if hasattr(labels, "tolist") else labels  # index() takes a tensor's True for 1
+        if not any(isinstance(i, bool) for i in each):
+            return [index(i) for i in each]
     except TypeError:
         pass
     raise InputError(f"targets: row {row} is {labels!r}, expected the list of its labels, whole numbers")

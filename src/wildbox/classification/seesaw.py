@@ -84,7 +84,9 @@ def seesaw_scores(logits: Tensor) -> Tensor:
 class Seesaw(nn.Module):
     """`seesaw_loss` and `seesaw_scores` as a rule that counts the labels it is shown in training mode.
 
-    The counts are a buffer, so a checkpoint holds them. Each process of a distributed run counts its own part.
+    The counts are a buffer, so a checkpoint holds them. Each process of a distributed run counts what it is shown
+    itself; DistributedDataParallel, which sends buffers from rank 0 before each forward unless
+    `broadcast_buffers=False`, has all count from there on.
 
     Args:
         classes: C.
@@ -106,7 +108,7 @@ class Seesaw(nn.Module):
         self.mitigation, self.compensation = mitigation, compensation
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`seesaw_loss`, after the labels were counted."""
         check_foreground(logits, self.counts, "classes")
         members = membership(logits, targets)
@@ -118,6 +120,7 @@ class Seesaw(nn.Module):
             counts=self.counts,
             mitigation=self.mitigation,
             compensation=self.compensation,
+            reduction=reduction,
         )
 
     forward = loss

@@ -37,9 +37,9 @@ def sigmoid_scores(logits: Tensor) -> Tensor:
 class Sigmoid(nn.Module):
     """`sigmoid_loss` and `sigmoid_scores` as a rule."""
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`sigmoid_loss`."""
-        return sigmoid_loss(logits, targets)
+        return sigmoid_loss(logits, targets, reduction=reduction)
 
     forward = loss
 

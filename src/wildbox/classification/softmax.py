@@ -36,9 +36,9 @@ def softmax_scores(logits: Tensor) -> Tensor:
 class Softmax(nn.Module):
     """`softmax_loss` and `softmax_scores` as a rule."""
 
-    def loss(self, logits: Tensor, targets: Targets) -> Tensor:
+    def loss(self, logits: Tensor, targets: Targets, *, reduction: Reduction = "mean") -> Tensor:
         """`softmax_loss`."""
-        return softmax_loss(logits, targets)
+        return softmax_loss(logits, targets, reduction=reduction)
 
     forward = loss
 

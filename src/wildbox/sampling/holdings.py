@@ -43,7 +43,8 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
 
 def _indices(image: int, labels: Iterable[int]) -> list[int]:
     try:
-        found = [-1 if isinstance(label, bool) else index(label) for label in labels]
+        each = labels.tolist() if hasattr(labels, "tolist") else labels  # index() takes a tensor's True for 1
+        found = [-1 if isinstance(label, bool) else index(label) for label in each]
     except TypeError:
         found = [-1]
     if any(label < 0 for label in found):

@@ -24,10 +24,12 @@ class BalancedSampler(Sampler[int]):
     Draw n depends on the seed and n alone (`DrawStream`). So ranks are exact shards: rank r takes the draws n with
     n mod world_size = r, and all ranks together take the one-process stream, each draw once. And resuming is
     setting the position. Iterating continues from the position to the end of its epoch, the next time through
-    the next epoch, which is other draws; for ranks of equal length let world_size divide `length`.
+    the next epoch, which is other draws; for ranks of equal length let world_size divide `length`, and what is left
+    of an epoch that is resumed on another number of ranks (`DistributedBalancedSampler` rounds).
 
     A DataLoader with workers fetches ahead: the state counts the draws handed out, not those trained on. After
-    an interruption call `start_at(step * batch_size * world_size)` with the steps that were trained.
+    an interruption call `start_at(epoch * length + step * batch_size * world_size)` with the epochs that were
+    trained and the steps of the one after them.
 
     Args:
         offsets: (B + 1,) CSR: the classes of image b are labels[offsets[b]:offsets[b + 1]]; repeats count once,
@@ -90,12 +92,12 @@ class BalancedSampler(Sampler[int]):
         self.start_at(state["draw"])
 
     def __iter__(self) -> Iterator[int]:
-        world, end = self._world_size, self._epoch_end()
-        for numbers in blocks(self._shard(self._position, end)):
+        world, start, end = self._world_size, self._position, self._epoch_end()
+        for numbers in blocks(self._shard(start, end)):
             images = self._stream.draws(numbers.start, numbers.stop, step=world).tolist()
             for n, image in zip(numbers, images, strict=True):
                 # the start of the next round of all ranks, so that the state of one rank is that of all
-                self._position = min((n // world + 1) * world, end)
+                self._position = min(n + world - (n - start) % world, end)
                 yield image
         self._position = end
 
