@@ -137,6 +137,8 @@ def test_settings_that_do_not_fit(folder: Path) -> None:
         (("--protocol", "coco"), "--protocol coco takes only --truth and --out"),
         (("--protocol", "voc-11-point", "--samples", "9"), "no intervals for VOC's eleven points"),
         (("--protocol", "voc", "--group-of-weight", "1"), "takes no group_of_weight"),
+        (("--protocol", "voc", *LABELS), "voc ignores image labels"),
+        (("--matches", "never.matches"), r"never.matches ends in '.matches', expected .npz"),
         (("--protocol", "nothing"), "unknown protocol 'nothing'"),
         (("--expand-detections",), "there is no hierarchy"),
     ):
@@ -194,15 +196,32 @@ def test_compare(folder: Path) -> None:
 
 def test_errors(folder: Path) -> None:
     rates = ("--rates", "audit/concurrent_rates.csv")
-    said = run(
-        "errors", "many.parquet", *TRUTH, *TREE, "--protocol", "open-images-v2", *rates, "--out", "errors"
-    )
+    more = (*TRUTH, *TREE, "--protocol", "open-images-v2", "--min-score", "0", *rates)
+    said = run("errors", "many.parquet", *more, "--out", "errors")
     assert "wrong class" in said
-    assert "concur in the truth" in said
+    assert "concur in the truth" not in said  # there is no wrong class here
     assert header(folder / "errors" / "errors.csv")[-1] == "missed"
     assert header(folder / "errors" / "confused.csv")[-2:] == ["rate", "rate_back"]
+    assert "nan" not in run("errors", "many.parquet", *TRUTH, "--min-score", "1", *rates, "--out", "good")
     run("errors", "many.parquet", *TRUTH, "--min-score", "0.5", "--out", "plain")
     assert header(folder / "plain" / "confused.csv")[-1] == "errors"
+
+
+def test_a_class_that_always_takes_the_place_of_another_is_seen(folder: Path) -> None:
+    """It has no best F1, as nothing of it is right."""
+    (folder / "t.csv").write_text(
+        "ImageID,LabelName,XMin,XMax,YMin,YMax\na,torch,0,0.5,0,0.5\nb,torch,0,0.5,0,0.5\nb,flashlight,0.6,0.9,0.6,0.9\n"
+    )
+    (folder / "d.csv").write_text(
+        "ImageID,LabelName,Score,XMin,XMax,YMin,YMax\na,flashlight,0.9,0,0.5,0,0.5\nb,flashlight,0.9,0,0.5,0,0.5\n"
+    )
+    run("audit", "t.csv", "--out", "known")
+    rates = ("--rates", "known/concurrent_rates.csv")
+    said = run("errors", "d.csv", "--truth", "t.csv", "--protocol", "voc", *rates, "--out", "errors")
+    assert "0.0% are between classes that concur in the truth" in said
+    with (folder / "errors" / "confused.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["detected"], row["truth"], row["errors"]) == ("flashlight", "torch", "2")
 
 
 def test_errors_of_version_2_are_those_of_its_evaluation(folder: Path) -> None:

@@ -93,6 +93,14 @@ class Hierarchy:
     def __len__(self) -> int:
         return len(self.is_ancestor)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hierarchy):
+            return NotImplemented
+        return (len(self), self.edges) == (len(other), other.edges)
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.edges))
+
     def ancestors(self, index: int) -> NDArray[np.intp]:
         """Indices of all ancestors of a class, ascending."""
         return np.flatnonzero(self.is_ancestor[index])

@@ -83,6 +83,12 @@ def test_what_is_wrong_is_named(files: list[Path], tmp_path: Path) -> None:
         log(tmp_path / "1.csv", [0.1, 0.2, 0.3]),
         log(tmp_path / "2.csv", [0.1, 0.2], vocabulary=Vocabulary(("x", "w"))),
     )
+    pixels = tmp_path / "pixels.csv"
+    write_detections(model_of([(0, 0, 0.5, (0.0, 0.0, 320.0, 8.0))]), pixels)
+    with pytest.raises(
+        InputError, match=r"a\.csv: coordinates are within 0 and 1, but those of .*pixels\.csv"
+    ):
+        read_models([files[0], pixels])
     with pytest.raises(ConfigError, match="2 files of detections but 1 logs"):
         read_models(files, logs=[one])
     with pytest.raises(InputError, match=r"2\.csv: a log of other classes: 3 classes .* 'w'"):

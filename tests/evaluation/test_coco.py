@@ -242,6 +242,15 @@ def test_bad_input(tmp_path: Path) -> None:
         evaluate_coco(found_of(truth.vocabulary, ("8",), [0], [(0, 0, 1, 1)], [0], [1]), truth)
     with pytest.raises(InputError, match="vocabularies"):
         evaluate_coco(found_of(Vocabulary(("2",)), ("7",), [0], [(0, 0, 1, 1)], [0], [1]), truth)
+    row = [1.0, 0, 0, 1, 1, 0.5, 1]
+    for rows, said in (
+        (row, r"expected \(D, 7\), got \(7,\)"),
+        ([row, [2.0, *row[1:]]], "row 1 has image 2, not in the truth"),
+        ([[*row[:6], 7.5]], "row 0 has category 7.5, not in the truth"),
+        ([row, [*row[:5], np.nan, 1]], "row 1 has a value that is not finite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluate_coco(np.array(rows), truth)
     with pytest.raises(InputError, match="cannot be read"):
         read_coco_truth(tmp_path / "none.json")
     for text, said in (
@@ -256,6 +265,7 @@ def test_bad_input(tmp_path: Path) -> None:
     image, box = good["images"][0], good["annotations"][0]
     for change, said in (
         ({"annotations": []}, "expected images, annotations and categories"),
+        ({"images": [image, image | {"id": 2**53}]}, r"an id is 9007199254740992, expected .* below 2\*\*53"),
         ({"images": [image, image]}, r"Duplicate image ID.* The first has the id 7"),
         ({"annotations": [box | {"category_id": 9}]}, "category IDs not present"),
         ({"annotations": [box | {"image_id": 9}]}, "image IDs not present"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from wildbox.evaluation import EvaluationResult, compare, evaluate
 from wildbox.evaluation.bootstrap import Interval
 from wildbox.evaluation.comparison import read_run
 from wildbox.evaluation.matches import write_matches
+from wildbox.evaluation.result import gains
 from wildbox.vocabulary import Vocabulary
 
 LETTERS = Vocabulary(("/m/a", "/m/b", "/m/c", "/m/d"), ("Ant", "Bee, wild", "Cat", "Cat"))
@@ -75,6 +77,16 @@ def test_runs_that_do_not_compare() -> None:
         compare(["a", "b"], [OLD, other])
     with pytest.raises(InputError, match="two or more"):
         compare(["x"], [OLD])
+    more = replace(OLD, truth_boxes=np.array([3, 2, 0, 2]))
+    with pytest.raises(InputError, match=r"different truths: class '/m/b' has 1 and 2 boxes: x and z"):
+        compare(["x", "y", "z"], [OLD, NEW, more])
+    with pytest.raises(InputError, match=r"different truths.*: the two"):
+        gains(OLD, more)
+    coco, voc = (replace(OLD, protocol=name) for name in ("coco", "voc"))
+    with pytest.raises(InputError, match="different protocols, coco and voc: x and z"):
+        compare(["x", "z"], [coco, voc])
+    log = replace(OLD, protocol="")  # as it is read
+    assert len(compare(["x", "z"], [coco, log]).names) == 2
     with pytest.raises(InputError, match="another number of classes"):
         compare(["x", "z"], [OLD, NEW], groups={"g": ["head"]})
 

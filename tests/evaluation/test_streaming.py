@@ -154,6 +154,9 @@ def test_other_settings_do_not_merge() -> None:
     half, most = (StreamingEvaluator(protocol_named("voc", iou=iou)) for iou in (0.5, 0.75))
     with pytest.raises(ConfigError, match=r"iou=0\.5.* and .*iou=0\.75.* do not merge"):
         half.merge(most)
+    flat, deep = (StreamingEvaluator(protocol_named("voc"), tree) for tree in (None, Hierarchy(2, [(0, 1)])))
+    with pytest.raises(ConfigError, match="different hierarchies do not merge"):
+        flat.merge(deep)
 
 
 @given(tables())

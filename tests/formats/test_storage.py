@@ -301,6 +301,13 @@ def test_a_bad_result_names_the_entry(tmp_path: Path, entry: object, told: str) 
     assert str(caught.value).startswith(f"{path}: {told}")
 
 
+def test_coco_results_by_name_are_read_to_the_last_bit_too(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_text('[{"image_id": 7, "category_id": "cat", "bbox": [0, 0.1, 2, 3], "score": 0.5}]')
+    rows = read_coco_results(file, vocabulary=Vocabulary(("3", "5"), ("dog", "cat")), image_ids=["7"])
+    assert rows.tolist() == [[7, 0, 0.1, 2, 3, 0.5, 5]]
+
+
 def test_malformed_json_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('[{"image_id": 1,\n')
     with pytest.raises(InputError, match=r"results.json:2: malformed JSON"):

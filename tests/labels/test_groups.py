@@ -27,6 +27,21 @@ def test_groups_of_an_audit(tmp_path: Path) -> None:
     assert found["concurrence"].tolist() == ["alone", "", "concurring", "concurring", "alone"]
 
 
+def test_names_may_hold_what_other_readers_take_for_a_line_end(tmp_path: Path) -> None:
+    ids = ("a\x85b", "c\u2028")
+    truth = Annotations(
+        Vocabulary(ids),
+        ("x",),
+        image=np.zeros(2, int),
+        boxes=np.ones((2, 4)) * [0, 0, 1, 1],
+        label=np.arange(2),
+    )
+    write_audit(audit(truth), tmp_path)
+    assert "" not in read_groups(tmp_path, Vocabulary(ids))["frequency"]
+    with pytest.raises(InputError, match="an audit of other classes: 'z'"):
+        read_groups(tmp_path, Vocabulary(("z",)))
+
+
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_groups(tmp_path, Vocabulary(("a",)))

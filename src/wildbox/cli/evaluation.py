@@ -52,7 +52,7 @@ Upward = Annotated[
     bool, typer.Option("--expand-detections", help="Repeat detections for all ancestors, too.")
 ]
 Samples = Annotated[int, typer.Option(min=0, help="Draws of the images, for 95 % intervals; 0: none.")]
-Seed = Annotated[int, typer.Option(help="Of the draws.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the draws.")]
 
 
 def evaluate(
@@ -85,6 +85,10 @@ def evaluate(
     from wildbox.formats.detection_parts import open_beside
 
     log_ending(out)
+    if matches is not None and matches.suffix != ".npz":
+        raise ConfigError(f"--matches {matches} ends in {matches.suffix!r}, expected .npz")
+    if samples and protocol == "voc-11-point":
+        raise ConfigError("there are no intervals for VOC's eleven points: leave out --samples")
     if protocol in ("coco", "lvis"):
         given = (classes, hierarchy, image_labels, group_of_weight, matches, curves)
         if expand_detections or samples or any(value is not None for value in given):
@@ -116,6 +120,8 @@ def _protocol(name: str, image_labels: Path | None, *, group_of_weight: int | No
     """With image labels V2, too, ignores what nobody looked for."""
     from wildbox.evaluation.protocols import protocol_named
 
+    if image_labels and name.startswith("voc"):
+        raise ConfigError(f"--protocol {name} ignores image labels: leave out --image-labels")
     only = True if image_labels and name == "open-images-v2" else None
     return protocol_named(name, group_of_weight=group_of_weight, verified_only=only)
 
@@ -133,7 +139,11 @@ def errors(
     ] = "open-images-challenge",
     min_score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Of detections that are looked at. Default: each class's best F1."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of detections that are looked at. Default: each class's best F1, or the median of the others'.",
+        ),
     ] = None,
     rates: Annotated[
         Path | None, typer.Option(help="concurrent_rates.csv of an audit, to read wrong classes against.")
@@ -160,7 +170,7 @@ def errors(
     for k in range(len(KINDS)):
         shown.add_row(KINDS[k].replace("_", " "), f"{kinds.counts[:, k].sum():,}", f"{kinds.without[k]:.4f}")
     answers.print(shown)
-    if read is not None:
+    if read is not None and len(kinds.confused):
         concurring, by_chance = kinds.interchangeable(read)
         answers.print(
             f"of the wrong classes {concurring:.1%} are between classes that concur in the truth; {by_chance:.1%} "

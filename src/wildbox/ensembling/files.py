@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from wildbox.annotations import Floats
 from wildbox.detections import Detections
 from wildbox.ensembling.pooling import on_same_images
@@ -32,7 +34,7 @@ def read_models(
     Raises:
         ConfigError: another number of logs than of models.
         InputError: with file and line, what `read_detections` and `EvaluationResult.read` refuse; logs of other
-            classes, or of another truth than the first.
+            classes, or of another truth than the first; relative coordinates beside pixels.
 
     >>> import tempfile
     >>> from wildbox.formats.storage import write_detections
@@ -54,6 +56,7 @@ def read_models(
     if vocabulary is None:
         vocabulary = classes_that_occur(detections)
     models = [read_detections(path, vocabulary=vocabulary) for path in detections]
+    _check_units(detections, models)
     return on_same_images(models, names=[str(path) for path in detections]), weights
 
 
@@ -61,6 +64,17 @@ def classes_that_occur(detections: Sequence[str | Path]) -> Vocabulary:
     """The classes of files of detections, by id; errors are those of `read_detections`."""
     files = [file for path in detections for file in detection_files(path)]
     return Vocabulary(tuple(sorted({id_ for file in files for id_ in ids_in(file, "LabelName")})))
+
+
+def _check_units(paths: Sequence[str | Path], models: Sequence[Detections]) -> None:
+    """`InputError` where some models have all coordinates about within 0 and 1, and others do not."""
+    extents = [float(np.abs(model.boxes).max()) if len(model) else None for model in models]
+    pixels = [path for path, extent in zip(paths, extents, strict=True) if extent is not None and extent > 2]
+    for path, extent in zip(paths, extents, strict=True):
+        if pixels and extent is not None and extent <= 2:
+            raise InputError(
+                f"coordinates are within 0 and 1, but those of {pixels[0]} are pixels", path=path
+            )
 
 
 def _weights(

@@ -103,7 +103,7 @@ def bootstrap(
     Args:
         image_ids: those to draw from, in any order; default: those of the matches.
     Raises:
-        ConfigError: less than one sample.
+        ConfigError: less than one sample, a seed below 0.
         InputError: no images, or one of the matches' is not among `image_ids`; VOC's eleven points, for which there
             is no compiled loop.
 
@@ -118,8 +118,10 @@ def bootstrap(
     """
     if samples < 1:
         raise ConfigError(f"{samples} samples, expected at least 1")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, expected at least 0")
     if matches.protocol == "voc-11-point":
-        raise InputError("there are no intervals for VOC's eleven points")
+        raise InputError("there are no intervals for VOC's eleven points; take 0 samples")
     ids = tuple(sorted(set(matches.image_ids if image_ids is None else image_ids)))
     images, position = len(ids), {id_: i for i, id_ in enumerate(ids)}
     if not images or not position.keys() >= set(matches.image_ids):

@@ -45,8 +45,8 @@ def read_coco_truth(path: str | Path) -> CocoTruth:
     The file may be compressed (`.json.gz`, `.json.zst`).
 
     Raises:
-        InputError: no such file, malformed JSON, ids that are not whole numbers or stand twice, no images, annotations
-            or categories, an annotation of an image or category that is not there, or without a box.
+        InputError: no such file, malformed JSON, ids that are not whole numbers below 2**53 or stand twice, no images,
+            annotations or categories, an annotation of an image or category that is not there, or without a box.
     Warns:
         InputWarning: counts boxes that are turned around or without area.
     """
@@ -64,6 +64,9 @@ def read_coco_truth(path: str | Path) -> CocoTruth:
         message = "expected images, annotations and categories; one of the lists is empty or missing"
         raise InputError(message, path=path)
     _check(dataset, path)
+    for id_ in (*dataset.imgs, *dataset.cats):
+        if abs(id_) >= 2**53:  # detections are arrays of float64
+            raise InputError(f"an id is {id_}, expected whole numbers below 2**53", path=path)
     numbers, categories = np.array(list(dataset.imgs), np.int64), dataset.cats
     ids = tuple(map(str, categories))
     vocabulary = Vocabulary(ids, tuple(str(entry.get("name", id_)) for id_, entry in categories.items()))
@@ -104,9 +107,10 @@ def evaluate_coco(detections: Detections | Floats, truth: CocoTruth | Annotation
     Args:
         detections: a table, or (D, 7) image id, x, y, width, height, score, category id as a results file has
             them (a table's width is x2 - x1, which may differ in the last bit).
-        truth: a table, or what `read_coco_truth` reads.
+        truth: a table, whose images and classes have the ids from 1 on, or what `read_coco_truth` reads.
     Raises:
-        InputError: another vocabulary, or an image that the truth does not know.
+        InputError: another vocabulary, an image or a category that the truth does not know, a value that is not
+            finite.
 
     >>> table = {"image": [0], "boxes": [[0, 0, 8, 8]], "label": [0]}
     >>> cat, one = Vocabulary(("1",), ("cat",)), ("7",)
@@ -150,7 +154,7 @@ def _evaluate(
     import hotcoco
 
     truth = coco_truth(truth) if isinstance(truth, Annotations) else truth
-    rows = _rows(detections, truth) if isinstance(detections, Detections) else detections
+    rows = _rows(detections, truth) if isinstance(detections, Detections) else _checked(detections, truth)
     found = truth.dataset.load_res(rows)
     run = hotcoco.COCOeval(truth.dataset, found, "bbox", lvis_style=lvis)
     run.evaluate()
@@ -173,6 +177,20 @@ def _evaluate(
         summary={name: float(values[name]) for name in run.metric_keys()},
         columns=columns,
     )
+
+
+def _checked(rows: Floats, truth: CocoTruth) -> Floats:
+    """(D, 7) as a caller gives them."""
+    rows = np.asarray(rows, np.float64)
+    if rows.ndim != 2 or rows.shape[1] != 7:
+        raise InputError(f"detections: expected (D, 7), got {rows.shape}")
+    if (strange := ~np.isfinite(rows).all(axis=1)).any():
+        raise InputError(f"detections: row {int(np.argmax(strange))} has a value that is not finite")
+    for name, column, known in (("image", 0, truth.image_numbers), ("category", 6, truth.class_numbers)):
+        if (strange := ~np.isin(rows[:, column], known)).any():
+            row = int(np.argmax(strange))
+            raise InputError(f"detections: row {row} has {name} {rows[row, column]:.17g}, not in the truth")
+    return rows
 
 
 def _rows(detections: Detections, truth: CocoTruth) -> Floats:

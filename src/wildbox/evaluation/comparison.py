@@ -17,7 +17,7 @@ from wildbox.errors import InputError
 from wildbox.evaluation.bootstrap import Bootstrap, Interval, bootstrap
 from wildbox.evaluation.matches import read_matches
 from wildbox.evaluation.protocols import protocol_named
-from wildbox.evaluation.result import EvaluationResult
+from wildbox.evaluation.result import EvaluationResult, check_comparable
 from wildbox.formats.files import write_csv
 from wildbox.vocabulary import Vocabulary
 
@@ -98,8 +98,8 @@ def compare(
         groups: ways to group classes: name -> (C,) group of each class.
         samples: of the bootstrap; 0: no intervals.
     Raises:
-        InputError: fewer than two results, or of different classes; groups of another length; matches with different
-            truths.
+        InputError: fewer than two results; results of different classes, truths or protocols; groups of another
+            length.
 
     >>> letters = Vocabulary(("a", "b"))
     >>> old, new = (EvaluationResult(letters, ap, [1, 1], [1, 1]) for ap in ([0.25, 0.5], [0.5, 1.0]))
@@ -109,8 +109,8 @@ def compare(
     if len(names) != len(results) or len(results) < 2:
         raise InputError(f"{len(results)} results and {len(names)} names; expected two or more of each")
     head = results[0]
-    if any(result.vocabulary.ids != head.vocabulary.ids for result in results):
-        raise InputError("the results to compare are of different classes")
+    for name, result in zip(names, results, strict=True):
+        check_comparable(head, result, f"{names[0]} and {name}")
     ways = {name: np.asarray(values, np.str_) for name, values in (groups or {}).items()}
     if any(values.shape != head.ap.shape for values in ways.values()):
         raise InputError(f"groups of another number of classes than {len(head.ap)}")
@@ -119,8 +119,6 @@ def compare(
     ends = [matches for matches in (head.matches, results[-1].matches) if matches is not None]
     gain = None
     if len(ends) == 2 and samples:
-        if not np.array_equal(head.truth_boxes, results[-1].truth_boxes):
-            raise InputError("the runs to compare were evaluated on different truths")
         images = set(ends[0].image_ids) | set(
             ends[1].image_ids
         )  # one may name some that the truth does not know

@@ -68,7 +68,8 @@ def errors_in_files(
 
     Args:
         hierarchy: the truth is first expanded by it.
-        min_score: of detections that are looked at; default: of each class that of its best F1.
+        min_score: of detections that are looked at; default: of each class that of its best F1, and of a class of
+            which nothing is found the median of the others', or 0.
     """
     found = read_detections(
         path,
@@ -81,6 +82,8 @@ def errors_in_files(
     least: float | Floats = 0.0 if min_score is None else min_score
     if min_score is None:
         least = best_f1(curves(protocol.match(found, truth)))[1]
+        none = np.isnan(least)  # nothing of them is found: what takes the place of their objects must be seen
+        least[none] = 0.0 if none.all() else np.median(least[~none])
     return error_kinds(found, truth, protocol=protocol, min_score=least)
 
 

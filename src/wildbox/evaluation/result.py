@@ -47,7 +47,7 @@ class EvaluationResult:
     truth_boxes: Ints
     """(C,) boxes of the truth that count (after expansion by the hierarchy)."""
     detections: Ints
-    """(C,) detections that count: true and false positives, not the ignored."""
+    """(C,) detections that count: true and false positives, not the ignored; of COCO and LVIS all that were given."""
     protocol: str = ""
     """Its name; empty where it is not known (a log does not tell)."""
     summary: Mapping[str, float] = field(default_factory=dict)
@@ -176,7 +176,7 @@ def gains(
     Args:
         classes: ids of the classes to compare; default: all.
     Raises:
-        InputError: results of different classes.
+        InputError: results of different classes, truths or protocols.
         VocabularyError: an unknown class among `classes`.
 
     >>> letters = Vocabulary(("a", "b"))
@@ -184,13 +184,28 @@ def gains(
     >>> [(row.class_id, row.gain) for row in gains(old, new)]
     [('b', 0.5), ('a', 0.25)]
     """
-    if without.vocabulary.ids != with_.vocabulary.ids:
-        raise InputError("the results to compare are of different classes")
+    check_comparable(without, with_, "the two")
     names = with_.vocabulary
     chosen = range(len(names)) if classes is None else sorted({names.index(id_) for id_ in classes})
     both = ((names.ids[c], names.names[c], float(without.ap[c]), float(with_.ap[c])) for c in chosen)
     rows = [Gain(id_, name, old, new, new - old) for id_, name, old, new in both if not np.isnan(new - old)]
     return sorted(rows, key=lambda row: (-row.gain, row.class_id))
+
+
+def check_comparable(one: EvaluationResult, other: EvaluationResult, names: str) -> None:
+    """`InputError` where two results are of different classes, truths (by their numbers of boxes) or protocols."""
+    if one.vocabulary.ids != other.vocabulary.ids:
+        raise InputError(f"the results to compare are of different classes: {names}")
+    if one.protocol and other.protocol and one.protocol != other.protocol:  # a log's is not known
+        raise InputError(
+            f"the results to compare are of different protocols, {one.protocol} and {other.protocol}: {names}"
+        )
+    if (odd := one.truth_boxes != other.truth_boxes).any():
+        c = int(np.argmax(odd))
+        raise InputError(
+            f"the results to compare are of different truths: class {one.vocabulary.ids[c]!r} has "
+            f"{one.truth_boxes[c]} and {other.truth_boxes[c]} boxes: {names}"
+        )
 
 
 def write_gains(rows: Sequence[Gain], path: str | Path) -> None:

@@ -78,6 +78,8 @@ class StreamingEvaluator:
         """
         if other.protocol != self.protocol:
             raise ConfigError(f"evaluators of {self.protocol} and {other.protocol} do not merge")
+        if other.hierarchy != self.hierarchy:
+            raise ConfigError("evaluators with different hierarchies do not merge")
         self.parts += other.parts
         self.image_labels += other.image_labels
         self.images += other.images
