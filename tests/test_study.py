@@ -16,7 +16,7 @@ from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.storage import read_detections
 from wildbox.glyphs import GlyphWorld
 from wildbox.reports.study import write_report
-from wildbox.study import StudyConfig, StudyRun, run_study
+from wildbox.study import StudyConfig, StudyRun, _origin, four_logs, run_study
 from wildbox.training.config import ModelConfig, ScheduleConfig
 
 FOUR = ("balance_bsl_sm", "balance_bsl_csmconf", "balance_cs_sm", "balance_cs_csmconf")
@@ -117,6 +117,29 @@ def test_an_error_in_a_run_names_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the image does not open") as error:
         run_study(tiny(world, runs=PAIR[:1], steps=8), tmp_path, progress=silent)
     assert "softmax" in str(error.value.__notes__)
+
+
+def test_other_files_are_another_origin(tmp_path: Path) -> None:
+    names = ("boxes", "classes", "hierarchy", "image_labels", "only", "without")
+    config = tiny(tmp_path, runs=PAIR)
+    files = {name: tmp_path / f"{name}.txt" for name in names}
+    for file in files.values():
+        file.write_text("a")
+    data = config.validation.model_copy(update=files)
+    config = config.model_copy(update={"train": data, "validation": data})
+    for file in files.values():
+        before = _origin(config, PAIR[0])
+        assert before == _origin(config, PAIR[0])
+        file.write_text("another")
+        assert before != _origin(config, PAIR[0])
+
+
+def test_settings_of_a_study_that_cannot_be(tmp_path: Path) -> None:
+    for update, said in (({"seed": -1}, "seed"), ({"runs": ()}, "runs")):
+        with pytest.raises(ValueError, match=said):
+            StudyConfig.model_validate(tiny(tmp_path, runs=PAIR).model_dump() | update)
+    alone = StudyRun(name="concurrent", rule="sigmoid")  # scored by its own rule alone
+    assert four_logs([alone]) == []
 
 
 def test_two_runs_of_one_name(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ class StudyConfig(Settings):
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    runs: tuple[StudyRun, ...]
-    seed: int = 0
+    runs: Annotated[tuple[StudyRun, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     processes: Positive = 2
     """Runs that train at the same time."""
@@ -245,8 +245,14 @@ def _last_step(log: Path) -> int:
 
 
 def _origin(config: StudyConfig, run: StudyRun) -> str:
-    """What the detections of a run depend on: its settings, and size and time of the annotation files."""
-    files = [path.stat() for path in (config.train.boxes, config.validation.boxes)]
+    """What the detections of a run depend on: its settings, and size and time of all files of the two data sets, but
+    for the images, which are taken to be the same."""
+    files = [
+        path.stat()
+        for data in (config.train, config.validation)
+        for path in (data.boxes, data.classes, data.hierarchy, data.image_labels, data.only, data.without)
+        if path is not None
+    ]
     stamps = [[file.st_size, file.st_mtime_ns] for file in files]
     return config.run_config(run).model_dump_json() + config.validation.model_dump_json() + str(stamps)
 
@@ -313,6 +319,6 @@ def four_logs(runs: Sequence[StudyRun]) -> list[tuple[str, str, str]]:
     for run in runs:
         if run.name in ("softmax", "concurrent"):
             trained = "concurrent softmax" if run.name == "concurrent" else "softmax"
-            for scoring, scored in ((SOFTMAX, "softmax"), (CONCURRENT, "concurrent softmax")):
-                combinations.append((trained, scored, run.log_name(scoring)))
+            scored = {SOFTMAX: "softmax", CONCURRENT: "concurrent softmax"}
+            combinations += [(trained, scored[s], run.log_name(s)) for s in run.scorings if s in scored]
     return combinations

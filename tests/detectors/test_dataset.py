@@ -12,7 +12,7 @@ from PIL import Image
 
 from wildbox.annotations import Annotations
 from wildbox.detectors.augmentation import Augmentation
-from wildbox.detectors.dataset import DetectionDataset, check_files, load_image
+from wildbox.detectors.dataset import DetectionDataset, check_files, images_of, load_image
 from wildbox.errors import InputError
 from wildbox.vocabulary import Vocabulary
 
@@ -116,8 +116,57 @@ def test_the_next_image_stands_in_for_one_that_does_not_open(folder: Path) -> No
         DetectionDataset(annotated(), folder, objects=None)[0]
     for number in range(12):
         (folder / f"{number}.jpg").unlink()
-    with pytest.raises(InputError, match=r"9\.jpg: .* no such file; nor do the 9 before it"):
+    with pytest.raises(InputError, match=r"11\.jpg: .* no such file; nor do the 11 before it"):
         data[0]
+
+
+def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "x.png")
+    expected = torch.from_numpy((ramp >> 8).astype(np.int64)).expand(3, 16, 16)
+    assert torch.equal(load_image(tmp_path / "x.png").long(), expected)
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "long.tif")
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
+    for name, said in (("long.tif", "beyond 16 bits"), ("float.tif", "in floating point")):
+        with pytest.raises(InputError, match=said):
+            load_image(tmp_path / name)
+
+
+def test_a_file_with_a_hole_does_not_open(tmp_path: Path) -> None:
+    """Pillow raises a SyntaxError."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    content = bytearray((tmp_path / "x.png").read_bytes())
+    content[2000:90000] = bytes(88000)
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.png: the image does not open"):
+        load_image(tmp_path / "x.png")
+    assert images_of(tmp_path, Vocabulary(("a",)), relative=False).image_ids == ("x",)
+
+
+def test_images_of_one_id_are_named(tmp_path: Path) -> None:
+    for name in ("x.png", "x.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(InputError, match=r"x\.jpg and x\.png are images of one id, 'x'"):
+        images_of(tmp_path, Vocabulary(("a",)), relative=True)
+
+
+def test_an_image_that_lies_on_its_side_is_told(folder: Path) -> None:
+    """As cameras store it, with a tag that says so; other sizes, of any shape, are fine."""
+    with pytest.raises(
+        InputError, match=r"1\.jpg: the image has 40 x 30 pixels, but .* 30 x 40, turned by 90"
+    ):
+        DetectionDataset(annotated(size=(30, 40)), folder, objects=None)[1]
+    for size in ((40, 30), (41, 31), (400, 300), (64, 64), (30, 30)):
+        assert len(DetectionDataset(annotated(size=size), folder, objects=None)[1][1]["boxes"]) == 2
+
+
+def test_what_is_left_of_an_ignored_group_stays_ignored(folder: Path) -> None:
+    change = Augmentation(scale=(2.0, 3.0))
+    data = DetectionDataset(annotated(), folder, objects=None, group_of="ignore", augmentation=change)
+    for number in range(40):
+        _, target = data[1, number]
+        assert target["ignored"].tolist() == [[0, 0, 40, 30]]
 
 
 def test_annotations_without_their_files_are_counted(folder: Path) -> None:

@@ -66,6 +66,10 @@ def test_the_best_stays_the_best(tmp_path: Path) -> None:
         marked.append(CheckpointFolder(tmp_path, keep=2).mark_best(step, mean_ap))
     assert marked == [False, True, True, False, False]
     assert load_checkpoint(folder.best).step == 30
+    for step, mean_ap in ((60, 0.1), (70, 0.05)):  # measured otherwise, it begins anew
+        folder.save(checkpoint(step))
+        assert folder.mark_best(step, mean_ap, "coco, 3 images") == (step == 60)
+    assert load_checkpoint(folder.best).step == 60
     folder.clear()
     assert names(tmp_path) == []
 

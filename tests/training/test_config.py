@@ -98,6 +98,11 @@ def test_what_is_wrong_in_a_list_is_told_once() -> None:
         parse_config({"scores": ["sigmoid"]}, PredictConfig, source="predict")
 
 
+def test_a_byte_order_mark_is_no_setting(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("\ufeff" + MINIMAL, encoding="utf-8")
+    assert read_config(tmp_path / "run.toml", RunConfig).seed == 0
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "none.toml", RunConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -229,6 +230,11 @@ def test_other_settings_images_or_weights_are_refused(checkpoint: Path, world: P
         predicted(checkpoint, world / "train", out, BOTH.model_copy(update={"flip": True}))
     with pytest.raises(ConfigError, match="images was 12, now 4"):
         predicted(checkpoint, world / "validation", out)
+    another = tmp_path / "another"
+    shutil.copytree(world / "train", another)
+    next(another.glob("*.jpg")).write_bytes(next(another.glob("*.jpg")).read_bytes() + b"other")
+    with pytest.raises(ConfigError, match="image_list was"):
+        predicted(checkpoint, another, out)
     other = tmp_path / "other.pt"
     saved = load_checkpoint(checkpoint)
     save_checkpoint(replace(saved, step=saved.step + 1), other)

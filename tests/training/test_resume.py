@@ -93,6 +93,20 @@ def test_what_may_change_and_what_may_not(world: Path, tmp_path: Path) -> None:
         train(small_run(other, steps=2), tmp_path)
 
 
+def test_other_boxes_are_refused(world: Path, tmp_path: Path) -> None:
+    """As many as before, so that numbers alone do not tell them."""
+    config = small_run(world, steps=2)
+    train(config, tmp_path / "run")
+    changed = tmp_path / "boxes.csv"
+    first, row, *others = config.data.boxes.read_text().splitlines(keepends=True)
+    fields = row.split(",")
+    fields[first.split(",").index("XMin")] = "0"
+    changed.write_text("".join([first, ",".join(fields), *others]))
+    data = config.data.model_copy(update={"boxes": changed})
+    with pytest.raises(ConfigError, match="trained on other boxes, labels or images, as many as now"):
+        train(config.model_copy(update={"data": data}), tmp_path / "run")
+
+
 def test_another_class_list_is_refused(world: Path, tmp_path: Path) -> None:
     config = small_run(world, steps=2)
     train(config, tmp_path / "run")

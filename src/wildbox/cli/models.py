@@ -30,8 +30,8 @@ def train(
     from wildbox.training.stopping import Stopped, StopSignal
 
     config = read_config(run, RunConfig)
-    if not resume and (out / "checkpoint.pt").exists():
-        raise ConfigError(f"{out}/checkpoint.pt exists; give --resume to continue it, or another --out")
+    if not resume and (kept := sorted([*out.glob("*.pt"), *out.glob("*.pt.damaged")])):
+        raise ConfigError(f"{kept[0]} is there; give --resume to continue this run, or another --out")
 
     def told(done: int, total: int, values: Mapping[str, float]) -> None:
         left = timedelta(seconds=round(values["eta"]))

@@ -53,39 +53,47 @@ class Augmentation:
             raise ConfigError(f"scale = {self.scale}: expected 0 < low <= high")
 
     def __call__(
-        self, pixels: Tensor, boxes: Tensor, *, seed: tuple[int, int] | None = None
+        self,
+        pixels: Tensor,
+        boxes: Tensor,
+        *,
+        groups: Tensor | None = None,
+        seed: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The changed image (3, H', W') uint8, boxes (m, 4) in it, and the rows (m,) that they were, ascending.
 
         Args:
             pixels: (3, H, W) uint8.
             boxes: (n, 4) x1 y1 x2 y2 in pixels.
+            groups: (n,) bool, boxes that stay wherever something of them is seen, as regions that are no background;
+                others need half of their area. None: there are none.
             seed: of the training, and the number of the draw: the result is a function of them, and torch's
                 generator is left as it was. None draws from torch's generator.
         """
+        groups = torch.zeros(len(boxes), dtype=torch.bool) if groups is None else groups
         if seed is None:
-            return self._drawn(pixels, boxes)
+            return self._drawn(pixels, boxes, groups)
         number, draw = seed
         state = np.random.SeedSequence((number, AUGMENT, draw)).generate_state(1, np.uint64)
         before = torch.get_rng_state()
         # a tenth of the time of fork_rng and torch.manual_seed, which look after GPUs too
         torch.default_generator.manual_seed(int(state[0]) >> 1)
         try:
-            return self._drawn(pixels, boxes)
+            return self._drawn(pixels, boxes, groups)
         finally:
             torch.set_rng_state(before)
 
-    def _drawn(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _drawn(self, pixels: Tensor, boxes: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = torch.arange(len(boxes))
         image = tv_tensors.Image(pixels)
         if self.colour:
             image = v2.RandomPhotometricDistort(p=self.colour)(image)
         if self.crop and torch.rand(1) < self.crop:
-            image, boxes, rows = _cropped(image, boxes, rows)
+            image, boxes, rows = _cropped(image, boxes, rows, groups)
         if self.scale != (1.0, 1.0):
             low, high = self.scale
             factor = low + (high - low) * torch.rand(1).item()
-            image, boxes, rows = _zoomed(image, boxes, rows, factor=factor)
+            image, boxes, rows = _zoomed(image, boxes, rows, groups, factor=factor)
         if self.flip and torch.rand(1) < self.flip:
             image, boxes = functional.hflip(image), mirrored(boxes, image.shape[-1])
         return image.as_subclass(Tensor), boxes, rows
@@ -97,19 +105,21 @@ def mirrored(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
 
 
-def _cropped(image: Tensor, boxes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _cropped(image: Tensor, boxes: Tensor, rows: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     size = (image.shape[-2], image.shape[-1])
     told = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
     part = v2.RandomIoUCrop().make_params([image, told])
     if not part:  # as often as one of its seven limits of overlap
         return image, boxes, rows
-    inside = part["is_within_crop_area"]
+    inside = part["is_within_crop_area"] | groups[rows]
     top, left, height, width = (part[key] for key in ("top", "left", "height", "width"))
     moved = boxes[inside] - boxes.new_tensor([left, top, left, top])
-    return _clipped(functional.crop(image, top, left, height, width), moved, rows[inside])
+    return _clipped(functional.crop(image, top, left, height, width), moved, rows[inside], groups)
 
 
-def _zoomed(image: Tensor, boxes: Tensor, rows: Tensor, *, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+def _zoomed(
+    image: Tensor, boxes: Tensor, rows: Tensor, groups: Tensor, *, factor: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Resize and put into a frame of the size before, at a random place; what is beyond the image is grey."""
     height, width = image.shape[-2:]
     size = [max(1, round(height * factor)), max(1, round(width * factor))]
@@ -124,13 +134,13 @@ def _zoomed(image: Tensor, boxes: Tensor, rows: Tensor, *, factor: float) -> tup
         around = [left, top, spare[1] - left, spare[0] - top]
         image = functional.pad(image, around, fill=list(GREY))
         boxes = boxes + boxes.new_tensor([left, top, left, top])
-    return _clipped(image, boxes, rows)
+    return _clipped(image, boxes, rows, groups)
 
 
-def _clipped(image: Tensor, boxes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes cut at the image's edges, without those of which too little is left."""
+def _clipped(image: Tensor, boxes: Tensor, rows: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes cut at the image's edges, without those of which too little is left; of groups, any part stays."""
     height, width = image.shape[-2:]
     clipped = clip_boxes_to_image(boxes, (height, width))
     before, after = ((b[:, 2:] - b[:, :2]).prod(dim=1) for b in (boxes, clipped))
-    keep = (after > 0) & (after >= MIN_SHARE * before)
+    keep = (after > 0) & (groups[rows] | (after >= MIN_SHARE * before))
     return image, clipped[keep], rows[keep]

@@ -16,6 +16,7 @@ from torch.utils.data import Sampler
 from wildbox.annotations import Annotations
 from wildbox.detectors.dataset import Draw, image_path
 from wildbox.errors import ConfigError, InputError
+from wildbox.formats.pictures import UNREADABLE
 
 ORDER = 3
 """Random stream of a seed: the order of a window's batches. 0 and 1 are the sampler's, 2 is the augmentation's."""
@@ -139,5 +140,5 @@ def _header(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return 1, 1

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset, get_worker_info
 from wildbox.annotations import Annotations
 from wildbox.detectors.augmentation import Augmentation
 from wildbox.errors import InputError, InputWarning
+from wildbox.formats.pictures import UNREADABLE, as_rgb
 from wildbox.labels.objects import ObjectLabels
 from wildbox.vocabulary import Vocabulary
 
@@ -33,7 +34,7 @@ Draw = tuple[int, int]
 JPEG = bytes([0xFF, 0xD8, 0xFF])
 """How JPEG files begin."""
 INKS = ("CMYK", "YCCK")
-TRIALS = 10
+TRIALS = 100
 """Images in a row that may fail to open before it is taken for more than single damaged files."""
 
 
@@ -53,12 +54,12 @@ def load_image(path: str | Path) -> Tensor:
         pixels = _decoded_jpeg(content)
         if pixels is None:
             with Image.open(io.BytesIO(content)) as image:
-                pixels = np.array(image.convert("RGB"))
+                pixels = np.array(as_rgb(image))
     except FileNotFoundError as error:
         raise InputError("the image does not open: no such file", path=path) from error
     except UnidentifiedImageError as error:
         raise InputError("the image does not open: damaged, or no picture", path=path) from error
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"the image does not open: {error}", path=path) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -96,7 +97,7 @@ class DetectionDataset(Dataset[Sample]):
         as_bytes: pixels are uint8, which detectors take too and is a quarter of the memory to move; else float
             in [0, 1].
     Raises:
-        InputError: from reading, an image that does not open.
+        InputError: from reading, an image that does not open, or is turned by 90 degrees.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class DetectionDataset(Dataset[Sample]):
         pixels, index, corrupt = self._pixels(index)
         boxes, rows = self._boxes(index, pixels)
         if self.augmentation is not None:
-            pixels, boxes, kept = self.augmentation(pixels, boxes, seed=seed)
+            groups = torch.from_numpy(self.annotations.is_group_of[rows]) if self.ignore_groups else None
+            pixels, boxes, kept = self.augmentation(pixels, boxes, groups=groups, seed=seed)
             rows = rows[kept.numpy()]
         boxes = boxes.float()
         solid = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
@@ -175,8 +177,21 @@ class DetectionDataset(Dataset[Sample]):
         table = self.annotations
         rows = np.arange(table.offsets[index], table.offsets[index + 1])
         height, width = pixels.shape[1:]
+        self._check_upright(index, width, height)
         scale = torch.tensor([width, height]) / torch.from_numpy(table.sizes[index].copy())
         return torch.from_numpy(table.boxes[rows]) * scale.repeat(2), rows
+
+    def _check_upright(self, index: int, width: int, height: int) -> None:
+        """An image may be another size than the annotated, but not be turned by 90 degrees."""
+        told = self.annotations.sizes[index]
+        rounding = (1 / told).sum()
+        as_it_is, turned = (abs(np.subtract(*((width, height) / side))) for side in (told, told[::-1]))
+        if turned <= rounding < as_it_is:
+            raise InputError(
+                f"the image has {width} x {height} pixels, but was annotated with {told[0]:g} x {told[1]:g}, turned by "
+                "90 degrees: orientation tags (EXIF) are not applied, save it upright",
+                path=self.path(index),
+            )
 
     def _target(self, boxes: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
         table, ignored = self.annotations, {}
@@ -235,10 +250,14 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not files:
         raise InputError("no .jpg, .jpeg or .png file in this folder", path=folder)
+    stems: dict[str, Path] = {}
+    for file in files:
+        if (other := stems.setdefault(file.stem, file)) is not file:
+            raise InputError(f"{other.name} and {file.name} are images of one id, {file.stem!r}", path=folder)
     sizes = np.ones((len(files), 2))
     if not relative:
         for row, file in enumerate(files):
-            with suppress(OSError), Image.open(file) as image:
+            with suppress(*UNREADABLE), Image.open(file) as image:
                 sizes[row] = image.size
     none = np.zeros(0, np.int64)
     return Annotations(

@@ -17,6 +17,7 @@ from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.boxes import areas
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import tell, whole_file
+from wildbox.formats.pictures import UNREADABLE, as_rgb
 
 
 def tile_origins(width: int, height: int, *, size: int, overlap: int) -> list[tuple[int, int]]:
@@ -139,7 +140,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as pixels:
             yield pixels
-    except (OSError, Image.DecompressionBombError) as error:
+    except InputError:  # of the block
+        raise
+    except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InputError(f"the image cannot be read or cut: {reason}", path=path) from error
 
@@ -169,7 +172,7 @@ def _write_tiles(
 
 def _padded(page: Image.Image, *, size: int, background: tuple[int, int, int]) -> Image.Image:
     """The decoded image, grey or in colour, made at least as large as a tile."""
-    decoded = page.convert("L" if page.mode in ("1", "L") else "RGB")
+    decoded = page.convert("L") if page.mode in ("1", "L") else as_rgb(page)
     frame = (max(decoded.width, size), max(decoded.height, size))
     if frame == decoded.size:
         return decoded
@@ -192,5 +195,5 @@ def _is_tile(path: Path, size: int) -> bool:
     try:
         with Image.open(path) as tile:
             return tile.size == (size, size)
-    except OSError:
+    except UNREADABLE:
         return False

@@ -39,6 +39,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     random_states: list[dict[str, Tensor]]
     """Of each process's torch generators: "cpu", and "cuda" where it trains on a GPU."""
+    data: str = ""
+    """Digest of the training set's images, boxes and labels, expanded; "" in old checkpoints."""
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -94,15 +94,21 @@ class CheckpointFolder:
             raise InputError(f"{'; '.join(problems)}; no other is left: choose another output folder")
         return None
 
-    def mark_best(self, step: int, mean_ap: float) -> bool:
-        """Keep the newest, of this step, as the best if it is better than those before; whether it is."""
+    def mark_best(self, step: int, mean_ap: float, measure: str = "") -> bool:
+        """Keep the newest, of this step, as the best if it is better than those before; whether it is.
+
+        Args:
+            measure: what the mean AP was measured by and on; one of another measure before is no better.
+        """
         if math.isnan(mean_ap):
             return False
         known = json.loads(self._best_file.read_text()) if self._best_file.exists() else None
+        if known is not None and known.get("measure", measure) != measure:
+            known = None
         if known is not None and known["step"] < step and not mean_ap > known["mean_ap"]:
             return False
         _link(self.newest, self.best)
-        write_json({"step": step, "mean_ap": mean_ap}, self._best_file)
+        write_json({"step": step, "mean_ap": mean_ap, "measure": measure}, self._best_file)
         return True
 
     def clear(self) -> None:

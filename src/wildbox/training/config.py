@@ -197,8 +197,8 @@ class ScheduleConfig(Settings):
     for normalizations over fewer images at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """AdamW does not see the scale of a loss; with SGD a rule that sums over labels or classes also learns faster."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Linear from 0; then as `decay` says. By default 100, or all steps where there are fewer."""
     decay: Literal["cosine", "step"] = "cosine"
@@ -278,7 +278,7 @@ class RunConfig(Settings):
     schedule: ScheduleConfig = ScheduleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     log: LogConfig = LogConfig()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     """"cpu", "cuda", "cuda:1" or "auto": the GPU where there is one."""
     processes: Positive = 1
@@ -322,7 +322,7 @@ def read_config(path: str | Path, table: type[Table]) -> Table:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error

@@ -92,7 +92,7 @@ def start_processes(
     try:
         fabric = Fabric(
             accelerator=device.type,
-            devices=processes if device.index is None else [device.index],
+            devices=processes if device.index is None or device.type == "cpu" else [device.index],
             num_nodes=machines,
             strategy=strategy,
             plugins=None if precision == "32" else Autocast(precision, device.type),

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from wildbox.annotations import Annotations, ImageLabels
 from wildbox.detectors.batches import in_order
-from wildbox.detectors.dataset import check_files, images_of
+from wildbox.detectors.dataset import check_files, image_path, images_of
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict, views
 from wildbox.detectors.loading import BatchLoader, images_in_order
@@ -177,7 +177,7 @@ def predict_images(
     )
     model = restore_model(saved).to(fabric.device)
     scorings: dict[str, Scoring] = {name: build_scoring(name, saved, model) for name in config.scores}
-    origin = _origin(Path(checkpoint), images, config)
+    origin = _origin(Path(checkpoint), images, Path(folder), config)
     advice = "start the same command again: the shards written before are whole"
     with full_disk_told(out, advice=advice), ExitStack() as held:
         with first_process_first(fabric):
@@ -281,11 +281,14 @@ def _join(shards: Shards, images: Annotations, out: Path) -> None:
     shutil.rmtree(shards.folder)
 
 
-def _origin(checkpoint: Path, images: Annotations, config: PredictConfig) -> dict[str, object]:
+def _origin(checkpoint: Path, images: Annotations, folder: Path, config: PredictConfig) -> dict[str, object]:
     """What shards are made from: they may be resumed where it is the same."""
     with checkpoint.open("rb") as stream:
         model = hashlib.file_digest(stream, "sha256").hexdigest()
-    names = "\n".join(f"{id_} {images.file_name(index)}" for index, id_ in enumerate(images.image_ids))
+    names = "\n".join(
+        f"{id_} {images.file_name(index)} {_size(image_path(images, index, folder))}"
+        for index, id_ in enumerate(images.image_ids)
+    )
     settings = {
         key: value for key, value in config.model_dump(mode="json").items() if key not in WITHOUT_INFLUENCE
     }
@@ -295,6 +298,14 @@ def _origin(checkpoint: Path, images: Annotations, config: PredictConfig) -> dic
         "image_list": hashlib.sha256(names.encode() + images.sizes.tobytes()).hexdigest(),
         **settings,
     }
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, of which other images of the same names differ; -1 where it is absent."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _check_origin(path: Path, origin: Mapping[str, object]) -> None:

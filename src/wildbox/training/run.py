@@ -189,7 +189,9 @@ class _Run:
         results = self.validation.run(self.trainer, alive=leave_if_asked)
         if self.fabric.is_global_zero:
             log.write(step, _numbers(results))
-            self.folder.mark_best(step, results.get("average", results["model"]).mean_ap)
+            self.folder.mark_best(
+                step, results.get("average", results["model"]).mean_ap, self.validation.measure
+            )
             self.validation.write(results, step)
 
 

@@ -71,24 +71,36 @@ def load_source(
 
 def _chosen(annotations: Annotations, config: DataConfig) -> list[int]:
     """Indices of the images that the lists leave."""
-    names = annotations.file_names or tuple("" for _ in annotations.image_ids)
-    aliases = [
-        {id_, name, Path(name).stem} - {""} for id_, name in zip(annotations.image_ids, names, strict=True)
-    ]
-    chosen = list(range(len(aliases)))
+    chosen = list(range(len(annotations.image_ids)))
     for path, keep in ((config.only, True), (config.without, False)):
-        if path is None:
-            continue
-        listed = set(read_image_list(path))
-        unknown = listed - set().union(*aliases)
-        if unknown:
-            raise InputError(
-                f"{len(unknown)} images of the list are not in the data, such as {min(unknown)!r}", path=path
-            )
-        chosen = [i for i in chosen if bool(aliases[i] & listed) == keep]
+        if path is not None:
+            listed = _listed(annotations, path)
+            chosen = [i for i in chosen if (i in listed) == keep]
     if not chosen:
         raise InputError("no image is left", path=config.boxes)
     return chosen
+
+
+def _listed(annotations: Annotations, path: Path) -> set[int]:
+    """Indices of the images in a list of ids, else of file names, else of these without their ending.
+
+    What all lines are decides: ids that count from 0 and files that count from 1 share most of their names.
+    """
+    lines, files = set(read_image_list(path)), annotations.file_names or ()
+    ways = (annotations.image_ids, files, tuple(Path(name).stem for name in files))
+    for names in ways:
+        if lines <= set(names):
+            found = {i for i, name in enumerate(names) if name in lines}
+            if len(found) > len(lines):
+                repeated = next(name for name in names if name in lines and names.count(name) > 1)
+                raise InputError(f"several images are {repeated!r}: give ids or whole file names", path=path)
+            return found
+    unknown = lines.difference(*ways)
+    if not unknown:
+        raise InputError("the list mixes ids and names of files, expected one kind", path=path)
+    raise InputError(
+        f"{len(unknown)} images of the list are not in the data, such as {min(unknown)!r}", path=path
+    )
 
 
 def with_vocabulary_of(source: Source, other: Source) -> Source:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -207,6 +209,7 @@ class Trainer:
             average=None if self.average is None else self.average.module.state_dict(),
             optimizer=self.optimizer.state_dict(),
             random_states=gathered(_random_state(self.fabric.device), self.fabric),
+            data=self._data,
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -249,6 +252,20 @@ class Trainer:
                 f"the checkpoint was trained on {saved.images:,} images with {saved.boxes:,} boxes, and the data now "
                 f"has {now[0]:,} with {now[1]:,}; choose another output folder"
             )
+        if saved.data and saved.data != self._data:
+            raise ConfigError(
+                "the checkpoint was trained on other boxes, labels or images, as many as now; choose another output "
+                "folder"
+            )
+
+    @cached_property
+    def _data(self) -> str:
+        """Digest of all of the training set that weights depend on, but for the images' pixels."""
+        table = self.truth
+        digest = hashlib.blake2b("\n".join(table.image_ids).encode(), digest_size=16)
+        for column in (table.offsets, table.boxes, table.label, table.is_group_of, table.sizes):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     def _check_same_settings(self, before: RunConfig) -> None:
         changed = {

@@ -51,6 +51,12 @@ class Validation:
                     "the training file, in the same order"
                 )
 
+    @property
+    def measure(self) -> str:
+        """By what and on what models are measured: what differs in it does not compare."""
+        truth = self.source.annotations
+        return f"{self.settings.protocol}, {len(truth.image_ids)} images, {len(truth)} boxes"
+
     def is_due(self, step: int, steps: int) -> bool:
         """Every so many steps, and after the last."""
         return step > 0 and (step % self.settings.every == 0 or step == steps)

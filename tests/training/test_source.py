@@ -1,0 +1,61 @@
+"""Which images of a data set the lists choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wildbox.annotations import Annotations
+from wildbox.errors import InputError
+from wildbox.formats.coco import write_coco
+from wildbox.training.config import DataConfig
+from wildbox.training.source import load_source
+from wildbox.vocabulary import Vocabulary
+
+
+def chosen(folder: Path, **lists: str) -> tuple[str, ...]:
+    """Of images 0 to 4, whose files count from 1 and lie in two folders."""
+    truth = Annotations(
+        Vocabulary(("1",), ("a",)),
+        tuple("01234"),
+        image=np.arange(5),
+        boxes=np.ones((5, 4)) * [0, 0, 8, 8],
+        label=np.zeros(5, int),
+        sizes=np.full((5, 2), 16.0),
+        file_names=("x/1.jpg", "x/2.jpg", "x/3.jpg", "x/same.jpg", "y/same.jpg"),
+    )
+    write_coco(truth, folder / "boxes.json")
+    files: dict[str, Any] = {name: folder / f"{name}.txt" for name in lists}
+    for name, lines in lists.items():
+        files[name].write_text("\n".join(lines.split()))
+    config = DataConfig(format="coco", boxes=folder / "boxes.json", images=folder, **files)
+    return load_source(config).annotations.image_ids
+
+
+@pytest.mark.parametrize(
+    ("lists", "ids"),
+    [
+        ({"only": "1 3"}, "13"),  # ids, which are files of others, too
+        ({"without": "1 3"}, "024"),
+        ({"only": "x/1.jpg y/same.jpg"}, "04"),
+        ({"only": "1 2 3", "without": "2"}, "13"),
+    ],
+)
+def test_a_line_is_one_image(tmp_path: Path, lists: dict[str, str], ids: str) -> None:
+    assert chosen(tmp_path, **lists) == tuple(ids)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("0 9", "1 images of the list are not in the data, such as '9'"),
+        ("0 x/1.jpg", "the list mixes ids and names of files"),
+        ("same", "several images are 'same': give ids or whole file names"),
+    ],
+)
+def test_lists_that_do_not_fit(tmp_path: Path, lines: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        chosen(tmp_path, only=lines)
