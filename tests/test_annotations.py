@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations, order_by_image
+from wildbox.detections import Detections
 from wildbox.errors import InputError
+from wildbox.vocabulary import Vocabulary
 
 
 def rows(table: Annotations) -> list[tuple[str, int, tuple[float, ...]]]:
@@ -56,3 +58,14 @@ def test_rows_by_image_stay_in_order(drawn: list[int], images: int) -> None:
     order = order_by_image(image, images)
     expected = sorted(range(len(drawn)), key=drawn.__getitem__)
     assert (list(range(len(drawn))) if order is None else order.tolist()) == expected
+
+
+def test_images_to_select_are_no_truth_values() -> None:
+    """They would be taken for the images 0 and 1."""
+    box = np.array([[0.0, 0.0, 1.0, 1.0]])
+    truth = Annotations(Vocabulary(("a",)), ("x", "y"), image=np.array([0]), boxes=box, label=np.array([0]))
+    found = Detections(truth.vocabulary, truth.image_ids, truth.image, truth.boxes, truth.label, np.ones(1))
+    for one in (truth, found):
+        assert one.select(np.flatnonzero([False, True])).image_ids == ("y",)
+        with pytest.raises(InputError, match="indices, not truth values"):
+            one.select(np.array([False, True]))

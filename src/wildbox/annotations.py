@@ -40,6 +40,14 @@ def _check_index(values: Ints, limit: int, name: str) -> None:
         raise InputError(f"row {row}: {name} {values[row]} is outside 0..{limit - 1}")
 
 
+def indices(images: ArrayLike) -> Ints:
+    """Images as indices; `InputError` for truth values, which numpy would take for 0 and 1."""
+    given = np.asarray(images)
+    if given.dtype == bool:
+        raise InputError("images to select are indices, not truth values: np.flatnonzero makes them")
+    return given.astype(np.int64)
+
+
 def order_by_image(image: Ints, images: int) -> Ints | None:
     """Rows by their image (N,), in their order within one; None where they stand so already."""
     if np.all(image[1:] >= image[:-1]):
@@ -243,9 +251,9 @@ class Annotations:
         """The same table for some images, given as B' indices; they are numbered anew in that order.
 
         Raises:
-            InputError: an index that stands twice.
+            InputError: an index that stands twice, or truth values instead.
         """
-        keep = np.arange(len(self.image_ids))[np.asarray(images, np.int64)]  # from the end, too
+        keep = np.arange(len(self.image_ids))[indices(images)]  # from the end, too
         if len(keep) and (np.diff(keep) == 1).all():
             return self._between(keep[0], keep[-1] + 1)
         if len(np.unique(keep)) != len(keep):

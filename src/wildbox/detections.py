@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, members, order_by_image
+from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, indices, members, order_by_image
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -125,8 +125,8 @@ class Detections:
         return np.concatenate(in_chunks(some, len(self.image_ids) + 1, rows=len(self)))
 
     def select(self, images: ArrayLike) -> Detections:
-        """The same table for some images, given as B' indices; they are numbered anew in that order."""
-        keep = np.asarray(images, np.int64)
+        """As `Annotations.select`."""
+        keep = np.arange(len(self.image_ids))[indices(images)]
         renumber = np.full(len(self.image_ids), -1, np.int64)
         renumber[keep] = np.arange(len(keep))
         image = renumber[self.image]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from wildbox.annotations import Annotations
 from wildbox.errors import InputError, InputWarning, VocabularyError
 from wildbox.formats.coco import read_coco, write_coco
+from wildbox.labels import audit
 
 
 def content(**box: object) -> dict[str, Any]:
@@ -52,6 +53,17 @@ def test_boxes_in_pixels(tmp_path: Path) -> None:
     assert truth.is_group_of.tolist() == [True, False]
     labels = truth.image_labels
     assert (labels.image.tolist(), labels.label.tolist(), labels.is_positive.tolist()) == ([1], [1], [False])
+
+
+def test_corners_are_sums_of_decimals(tmp_path: Path) -> None:
+    """So that of two boxes whose IoU is exactly 0.9 neither is the other's object."""
+    boxes = [[191.16, 258, 89.5, 72], [191.16, 258, 80.55, 72], [0.1, 1 / 3, 0.2, 1 / 7]]
+    entries = [{"image_id": 7, "category_id": 5 - 2 * (i == 1), "bbox": box} for i, box in enumerate(boxes)]
+    images = [{"id": 7, "width": 400, "height": 400}]
+    truth = read_coco(coco_file(tmp_path, content() | {"images": images, "annotations": entries}))
+    assert truth.boxes[:, 2].tolist() == [280.66, 271.71, 0.3]
+    assert truth.boxes[2, 3] == 1 / 3 + 1 / 7  # no decimals of a few places
+    assert not audit(truth).concurrency.confusion.any()
 
 
 def test_lvis_tells_files_by_their_address(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ def test_given_images_and_classes_set_the_order(tmp_path: Path) -> None:
     [
         (",cat,0,1,0,1", "ImageID is empty, expected the id of an image"),
         ("a,,0,1,0,1", "LabelName is empty, expected the id of a class"),
+        ('"","cat",0,1,0,1', "ImageID is empty, expected the id of an image"),
+        ('"a","",0,1,0,1', "LabelName is empty, expected the id of a class"),
+        ("a,cat, 0, 1.5,0,1", "XMax is 1.5, expected a number in [0, 1]"),
         ("a,cow,0,1,0,1", "LabelName is 'cow', expected one of 3 classes, such as cat, dog, pet"),
         ("a,cat,,1,0,1", "XMin is empty, expected a number in [0, 1]"),
         ("a,cat,0,1,0,", "YMax is empty, expected a number in [0, 1]"),
@@ -176,7 +179,7 @@ def test_what_real_data_has_is_counted_and_kept(tmp_path: Path) -> None:
 
 def test_classes_with_and_without_header(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    for header in ("", "LabelName,DisplayName\n"):
+    for header in ("", "LabelName,DisplayName\n", "id,name\n", "ID,Name\n"):
         path.write_text(header + '/m/1,Mouse\n/m/2,"Mouse, computer"\n\n')
         assert read_classes(path) == Vocabulary(("/m/1", "/m/2"), ("Mouse", "Mouse, computer"))
     path.write_text("/m/1,Mouse\n/m/2\n")
@@ -246,7 +249,12 @@ def test_image_lists(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     write_image_list(path, ["b", "a"])
     assert path.read_text() == "b\na\n"
-    path.write_text("b \n\na\n")
+    write_image_list(path, ["b\x85\u2028c"])
+    assert read_image_list(path) == ["b\x85\u2028c"]
+    for odd in ("a\nb", " a"):
+        with pytest.raises(InputError, match="cannot stand in a list of one image a line"):
+            write_image_list(path, ["b", odd])
+    path.write_text("b \r\n\na\n")
     assert read_image_list(path) == ["b", "a"]
     path.write_text("b\na\nb\n")
     with pytest.raises(InputError, match=r"list.txt:3: image 'b' stands in line 1 already"):

@@ -48,7 +48,7 @@ def demo(
 ) -> None:
     """Draw the glyph world, train softmax and concurrent softmax on it, and report.
 
-    About five minutes on 2 cores; --full trains nine models instead of two. Interrupted, the same command goes on
+    Five to twelve minutes on 2 cores; --full trains nine models instead of two. Interrupted, the same command goes on
     where it was.
     """
     from wildbox.demo import OTHERS, PAIR, demo_config, draw_demo_world

@@ -75,6 +75,7 @@ def audit(
             show("audit", done, len(source))
     (found,) = audits
     table = None
+    (out / "published.csv").unlink(missing_ok=True)  # of an audit before
     if published is not None:
         write_compared(compare_published(found, published), out / "published.csv")
         table = csv_table(out / "published.csv", note=f"Pairs of {compare} beside ours; en dash: not known.")

@@ -35,7 +35,7 @@ POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """Of some damaged files polars panics, which is no Exception."""
 MOST_THREADS = 8
 """That work on a file's parts."""
-NUMERAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+NUMERAL = re.compile(r" *[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 Columns = Mapping[str, pl.DataType]
 T = TypeVar("T")

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import sys
 import warnings
 import zlib
@@ -44,6 +45,10 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # of a full disk, say
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -97,7 +102,14 @@ def read_text(path: str | Path) -> str:
 def read_json(path: str | Path) -> object:
     """Value of a JSON file; `InputError` with the line where it is malformed."""
     try:
-        return json.loads(read_text(path))
+        text = read_text(path)
+        value = json.loads(text)
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:  # half a pair, which no file can be written with
+        half = error.object[error.start]
+        raise InputError(f"malformed JSON: a text with {half!r}, half a character", path=path) from error
     except json.JSONDecodeError as error:
         message = f"malformed JSON at column {error.colno}: {error.msg}"
         raise InputError(message, path=path, line=error.lineno) from error

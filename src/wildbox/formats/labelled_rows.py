@@ -32,8 +32,15 @@ RESULTS_NAMES = {"ImageID": "image_id", "LabelName": "category_id"}
 """What COCO results call them."""
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
 """Columns of a box, in the order of the tables."""
-NAMED = Check(pl.col("ImageID").is_null(), ("ImageID",), "the id of an image")
-LABELLED = Check(pl.col("LabelName").is_null(), ("LabelName",), "the id of a class")
+
+
+def _absent(column: str) -> pl.Expr:
+    """Nothing, or the empty text that "" is in a CSV file."""
+    return pl.col(column).fill_null("") == ""
+
+
+NAMED = Check(_absent("ImageID"), ("ImageID",), "the id of an image")
+LABELLED = Check(_absent("LabelName"), ("LabelName",), "the id of a class")
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ def read_classes(path: str | Path) -> Vocabulary:
     names: list[str] = []
     fields = 2
     for line, row in filled_rows(read_text(path), path=path):
-        if not ids and row[0] == "LabelName":
+        if not ids and (row[0] == "LabelName" or [field.lower() for field in row] == ["id", "name"]):
             continue
         if not ids and row[:2] == ["class_id", "class_name"]:
             fields = len(row)
@@ -333,7 +333,7 @@ def _nested(hierarchy: Hierarchy, vocabulary: Vocabulary) -> dict[str, object]:
 
 
 def write_image_list(path: str | Path, ids: Iterable[str]) -> None:
-    """Write image ids, one a line.
+    """Write image ids, one a line; `InputError` for one that is no line, or has blanks at its ends.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "minival.txt"
@@ -341,14 +341,17 @@ def write_image_list(path: str | Path, ids: Iterable[str]) -> None:
     >>> read_image_list(file)
     ['b', 'a']
     """
+    lines = list(ids)
+    if odd := [id_ for id_ in lines if "\n" in id_ or id_ != id_.strip()]:
+        raise InputError(f"image {odd[0]!r} cannot stand in a list of one image a line", path=path)
     with whole_file(path) as temporary:
-        temporary.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+        temporary.write_text("".join(f"{id_}\n" for id_ in lines), encoding="utf-8")
 
 
 def read_image_list(path: str | Path) -> list[str]:
     """Image ids of a file with one a line; blank lines are left out, an id twice is an `InputError`."""
     line_of: dict[str, int] = {}
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
         id_ = text.strip()
         if id_ in line_of:
             raise InputError(f"image {id_!r} stands in line {line_of[id_]} already", path=path, line=line)
