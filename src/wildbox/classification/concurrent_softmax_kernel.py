@@ -124,10 +124,9 @@ def _of_label(
     rates += i * COLUMNS + k
     weighed = (1.0 - tl.load(rates, mask=inside, other=1.0)) * exponentials
     total = tl.sum(weighed, axis=0)
-    if (
-        total < 1e-7
-    ):  # what was flushed to 0 may be seen in the gradient: a maximum of this label's own competitors
-        # all is read again, so that no register keeps it for this rare case
+    if total < 1e-7:
+        # what was flushed to 0 may be seen in the gradient: a maximum of this label's own competitors; all is read
+        # again, so that no register keeps it for this rare case
         weights = 1.0 - tl.load(rates, mask=inside, other=1.0)
         z = tl.load(logits + k, mask=inside, other=0.0).to(tl.float32)
         competes = inside & (weights > 0.0)

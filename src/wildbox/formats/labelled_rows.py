@@ -36,7 +36,7 @@ CORNERS = ("XMin", "YMin", "XMax", "YMax")
 
 def _absent(column: str) -> pl.Expr:
     """Nothing, or the empty text that "" is in a CSV file."""
-    return pl.col(column).fill_null("") == ""
+    return pl.col(column).is_null() | (pl.col(column).str.len_bytes() == 0)
 
 
 NAMED = Check(_absent("ImageID"), ("ImageID",), "the id of an image")
