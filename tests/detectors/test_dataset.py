@@ -125,9 +125,14 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path: Path) -> None:
     Image.fromarray(ramp).save(tmp_path / "x.png")
     expected = torch.from_numpy((ramp >> 8).astype(np.int64)).expand(3, 16, 16)
     assert torch.equal(load_image(tmp_path / "x.png").long(), expected)
+    Image.fromarray((ramp >> 8).astype(np.int32)).save(tmp_path / "wide.tif")
+    assert torch.equal(load_image(tmp_path / "wide.tif").long(), expected)
     Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "long.tif")
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
-    for name, said in (("long.tif", "beyond 16 bits"), ("float.tif", "in floating point")):
+    for name, said in (
+        ("long.tif", "grey values from 0 to 70000, expected 8 or 16 bits"),
+        ("float.tif", "in floating point"),
+    ):
         with pytest.raises(InputError, match=said):
             load_image(tmp_path / name)
 

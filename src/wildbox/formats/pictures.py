@@ -17,9 +17,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-            raise ValueError(f"pixels of mode {image.mode} beyond 16 bits")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
+        least, most = int(values.min(initial=0)), int(values.max(initial=0))
+        if least < 0 or most > 0xFFFF:
+            raise ValueError(f"grey values from {least} to {most}, expected 8 or 16 bits")
+        if image.mode != "I" or most > 0xFF:  # 32 bits may hold 8
+            values = values >> 8
+        image = Image.fromarray(values.astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("pixels in floating point")
     return image.convert("RGB")
