@@ -149,10 +149,14 @@ def _four_section(study: StudyResult, concurring: ConcurringClasses, out: Path) 
     if not combinations:
         return None
     tables = []
+    known = ~np.isnan(study.results[combinations[0][2]].ap)  # classes without truth are in no mean
     for note, members in (
         ("mAP over all classes.", slice(None)),
-        (f"Mean AP of the {len(concurring.every)} classes that concur with another.", concurring.every),
-        (f"Mean AP of the {len(concurring.look_alike)} look-alike classes.", concurring.look_alike),
+        (
+            f"Mean AP of the {known[concurring.every].sum()} classes that concur with another.",
+            concurring.every,
+        ),
+        (f"Mean AP of the {known[concurring.look_alike].sum()} look-alike classes.", concurring.look_alike),
     ):
         values = {(t, s): _mean(study.results[log].ap[members]) for t, s, log in combinations}
         if not all(np.isnan(v) for v in values.values()):
