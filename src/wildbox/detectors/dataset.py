@@ -183,12 +183,11 @@ class DetectionDataset(Dataset[Sample]):
 
     def _check_upright(self, index: int, width: int, height: int) -> None:
         """An image may be another size than the annotated, but not be turned by 90 degrees."""
-        told = self.annotations.sizes[index]
-        rounding = (1 / told).sum()
-        as_it_is, turned = (abs(np.subtract(*((width, height) / side))) for side in (told, told[::-1]))
-        if turned <= rounding < as_it_is:
+        w, h = self.annotations.sizes[index].tolist()
+        # a resized image's sides are whole pixels, half of one off at most
+        if abs(width / h - height / w) <= 1 / w + 1 / h < abs(width / w - height / h):
             raise InputError(
-                f"the image has {width} x {height} pixels, but was annotated with {told[0]:g} x {told[1]:g}, turned by "
+                f"the image has {width} x {height} pixels, but was annotated with {w:g} x {h:g}, turned by "
                 "90 degrees: orientation tags (EXIF) are not applied, save it upright",
                 path=self.path(index),
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations, Floats
+from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.result import EvaluationResult
@@ -154,7 +154,10 @@ def _evaluate(
     import hotcoco
 
     truth = coco_truth(truth) if isinstance(truth, Annotations) else truth
-    rows = _rows(detections, truth) if isinstance(detections, Detections) else _checked(detections, truth)
+    if isinstance(detections, Detections):
+        rows, label = _rows(detections, truth), detections.label
+    else:
+        rows, label = _checked(detections, truth)
     found = truth.dataset.load_res(rows)
     run = hotcoco.COCOeval(truth.dataset, found, "bbox", lvis_style=lvis)
     run.evaluate()
@@ -165,32 +168,37 @@ def _evaluate(
         entry["id"]: entry["ann_count"] - entry["crowd_count"]
         for entry in truth.dataset.stats()["per_category"]
     }
-    order = np.argsort(truth.class_numbers, kind="stable")
-    position = order[np.searchsorted(truth.class_numbers[order], rows[:, 6].astype(np.int64))]
     columns = _by_class(run, truth)
     return EvaluationResult(
         truth.vocabulary,
         columns.pop("AP"),
         np.array([counts[id_] for id_ in truth.class_numbers.tolist()]),
-        np.bincount(position, minlength=len(truth.vocabulary)),
+        np.bincount(label, minlength=len(truth.vocabulary)),
         "lvis" if lvis else "coco",
         summary={name: float(values[name]) for name in run.metric_keys()},
         columns=columns,
     )
 
 
-def _checked(rows: Floats, truth: CocoTruth) -> Floats:
-    """(D, 7) as a caller gives them."""
+def _checked(rows: Floats, truth: CocoTruth) -> tuple[Floats, Ints]:
+    """(D, 7) as a caller gives them, and the index (D,) of their classes."""
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or rows.shape[1] != 7:
         raise InputError(f"detections: expected (D, 7), got {rows.shape}")
     if (strange := ~np.isfinite(rows).all(axis=1)).any():
         raise InputError(f"detections: row {int(np.argmax(strange))} has a value that is not finite")
-    for name, column, known in (("image", 0, truth.image_numbers), ("category", 6, truth.class_numbers)):
-        if (strange := ~np.isin(rows[:, column], known)).any():
-            row = int(np.argmax(strange))
-            raise InputError(f"detections: row {row} has {name} {rows[row, column]:.17g}, not in the truth")
-    return rows
+    _places(rows[:, 0], truth.image_numbers, "image")
+    return rows, _places(rows[:, 6], truth.class_numbers, "category")
+
+
+def _places(ids: Floats, known: Ints, name: str) -> Ints:
+    """(D,) where ids stand among the known ones."""
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], ids)
+    if (strange := np.append(known[order], np.nan)[at] != ids).any():
+        row = int(np.argmax(strange))
+        raise InputError(f"detections: row {row} has {name} {ids[row]:.17g}, not in the truth")
+    return order[at]
 
 
 def _rows(detections: Detections, truth: CocoTruth) -> Floats:

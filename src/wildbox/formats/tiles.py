@@ -15,7 +15,7 @@ from PIL import Image
 
 from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.boxes import areas
-from wildbox.errors import ConfigError, InputError
+from wildbox.errors import ConfigError, InputError, WildboxError
 from wildbox.formats.files import tell, whole_file
 from wildbox.formats.pictures import UNREADABLE, as_rgb
 
@@ -140,7 +140,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as pixels:
             yield pixels
-    except InputError:  # of the block
+    except WildboxError:  # of the block
         raise
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
