@@ -13,8 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-from wildbox.formats.files import whole_file
+from wildbox.formats.files import tell, whole_file
+from wildbox.reports.fonts import families, undrawable
 
 Colour = tuple[float, float, float]
 """Red, green, blue in [0, 1]."""
@@ -31,7 +33,7 @@ def text_width(text: str, size: float, *, weight: str = "normal") -> float:
     >>> text_width("mm", 10) > text_width("ii", 10) > 0
     True
     """
-    font = FontProperties(size=size, weight=weight)
+    font = FontProperties(family=families(text), size=size, weight=weight)
     width, _, _ = _RENDERER.get_text_width_height_descent(text, font, ismath=False)
     return float(width) * 72 / DPI
 
@@ -89,7 +91,18 @@ class Canvas:
         self.figure.text(*place, cut, ha="center", va="center", **style)
 
     def save(self, path: str | Path) -> None:
-        """Write the PNG under a temporary name, then move it to `path`; the same picture, the same bytes."""
+        """Write the PNG under a temporary name, then move it to `path`; the same picture, the same bytes.
+
+        An `InputWarning` names the characters that no installed font has.
+        """
+        texts = {text: text.get_text() for text in self.figure.findobj(Text)}
+        for text, told in texts.items():
+            text.set_fontfamily(families(told))
+        if missing := undrawable(texts.values()):
+            count = f"{missing[:10]}{f' and {len(missing) - 10} more' if len(missing) > 10 else ''}"
+            tell(
+                {f"no installed font has {count}: empty boxes in names, until one is installed": 1}, path=path
+            )
         with whole_file(path) as temporary:
             self.figure.savefig(temporary, format="png", metadata={"Software": None})
 

@@ -51,8 +51,9 @@ def imbalance_curve(
     if images is not None:
         axes.plot(rank, np.asarray(images, np.int64)[order], color=ORANGE, label="images", **mark)
     axes.set_yscale("log")
-    axes.set(ylabel="per class", xlim=(0.3, len(order) + 0.7))
-    axes.tick_params(labelsize=8)
+    axes.set_ylabel("per class", size=8)
+    axes.set_xlim(0.3, len(order) + 0.7)
+    axes.tick_params(which="both", labelsize=8)  # on a short axis the minor ticks are named too
     if named:
         axes.set_xticks(rank, labels, rotation=90, size=_NAME_SIZE)
     else:
