@@ -98,8 +98,13 @@ def test_lambda(folder: Path) -> None:
     for row in rare:
         assert float(row["seen"]) >= 120 / occurring - 1e-3
         assert row["marked"] == str(int(float(row["seen"]) > 8))
-    wrong = ("lambda", boxes, *WORLD, "--draws", "120", "--balance", "-1", "--out", "never.csv")
-    assert "balance (lambda) is -1.0, expected" in wildbox(*wrong, cwd=folder, status=2)
+    for option, value, said in (
+        ("--balance", "-1", "balance (lambda) is -1.0, expected"),
+        ("--rarest", "-3", "Invalid value for '--rarest'"),
+        ("--out", "never.md", "--out never.md ends in '.md', expected .csv"),
+    ):
+        wrong = ("lambda", boxes, "--draws", "120", "--out", "never.csv", option, value)
+        assert said in wildbox(*wrong, cwd=folder, status=2)
     assert not (folder / "never.csv").exists()
 
 

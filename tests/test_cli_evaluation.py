@@ -139,6 +139,7 @@ def test_settings_that_do_not_fit(folder: Path) -> None:
         (("--protocol", "voc", "--group-of-weight", "1"), "takes no group_of_weight"),
         (("--protocol", "voc", *LABELS), "voc ignores image labels"),
         (("--matches", "never.matches"), r"never.matches ends in '.matches', expected .npz"),
+        (("--curves", "never.parquet"), r"--curves never.parquet ends in '.parquet', expected .csv"),
         (("--protocol", "nothing"), "unknown protocol 'nothing'"),
         (("--expand-detections",), "there is no hierarchy"),
     ):
@@ -152,6 +153,8 @@ def test_settings_that_do_not_fit(folder: Path) -> None:
             run("evaluate", "all.csv", *coco, *option, "--out", "never.csv")
     with pytest.raises(ConfigError, match=r"never.txt ends in '.txt'"):
         run("evaluate", "all.csv", *TRUTH, "--out", "never.txt")
+    with pytest.raises(ConfigError, match=r"--out never.json ends in '.json', expected .csv"):
+        run("compare", "a.csv", "b.csv", "--out", "never.json")
     assert not list(folder.glob("*never*"))
 
 

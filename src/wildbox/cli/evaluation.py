@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wildbox.cli.terminal import Classes, answers, console
+from wildbox.cli.terminal import Classes, answers, console, named_csv
 from wildbox.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ ProtocolName = Annotated[
 Matches = Annotated[
     Path | None, typer.Option(help="Also keep what became of each detection, .npz, for `compare`.")
 ]
-Points = Annotated[Path | None, typer.Option(help="Also write precision over recall of each class, CSV.")]
+Points = Annotated[
+    Path | None,
+    typer.Option(callback=named_csv, help="Also write precision over recall of each class, CSV."),
+]
 GroupOfWeight = Annotated[
     int | None,
     typer.Option(min=0, max=1, help="What a group-of box is worth. Default: 1 for the challenge, 0 for V2."),
@@ -188,7 +191,10 @@ def compare(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="CSV: class, AP in each run, gain of the last over the first.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=named_csv, help="CSV: class, AP in each run, gain of the last over the first."),
+    ],
     audit: Annotated[
         Path | None,
         typer.Option(help="Folder of an audit: head, middle and tail, and which classes concur."),

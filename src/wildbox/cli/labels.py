@@ -18,6 +18,7 @@ from wildbox.cli.terminal import (
     Seed,
     answers,
     console,
+    named_csv,
     progress,
 )
 
@@ -161,13 +162,17 @@ def choose_lambda(
     boxes: Boxes,
     *,
     draws: Annotated[int, typer.Option(help="Of images in the training: steps times batch size.")],
-    out: Annotated[Path, typer.Option(help="CSV: how often each class is seen at each lambda.")],
+    out: Annotated[
+        Path, typer.Option(callback=named_csv, help="CSV: how often each class is seen at each lambda.")
+    ],
     balance: Annotated[
         list[float] | None,
         typer.Option(help="A lambda to try; several times for several. Default: 0, 0.25, 0.5, 0.7, 0.85, 1."),
     ] = None,
     max_repeats: Annotated[float, typer.Option(help="Mark where images repeat more often than this.")] = 20.0,
-    rarest: Annotated[int, typer.Option(help="Classes shown, the rarest first; the CSV has all.")] = 10,
+    rarest: Annotated[
+        int, typer.Option(min=0, help="Classes shown, the rarest first; the CSV has all.")
+    ] = 10,
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
 ) -> None:

@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wildbox.errors import ConfigError
+
 console = Console(stderr=True, markup=False, emoji=False)
 """What is said of the work. Texts hold names of files and classes, in which brackets and colons mean nothing."""
 
@@ -37,6 +39,13 @@ Classes = Annotated[
 HierarchyFile = Annotated[Path | None, typer.Option("--hierarchy", help="Open Images hierarchy JSON.")]
 ImageLabelsFile = Annotated[Path | None, typer.Option("--image-labels", help="Verified image labels CSV.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+def named_csv(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse another ending before the work begins: no other kind of file is written."""
+    if path is not None and path.suffix.lower() != ".csv":
+        raise ConfigError(f"{option.opts[0]} {path} ends in {path.suffix!r}, expected .csv")
+    return path
 
 
 def telling_of_compilation(command: Callable[..., None]) -> Callable[..., None]:
