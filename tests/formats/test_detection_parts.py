@@ -97,6 +97,8 @@ def test_names_and_unknown_classes(tmp_path: Path) -> None:
         ("XMax", None, "row 37: XMax is empty, expected a finite number"),
         ("LabelName", None, "row 37: LabelName is empty, expected the id of a class"),
         ("ImageID", None, "row 37: ImageID is empty, expected the id of an image"),
+        ("ImageID", "", "row 37: ImageID is '', expected the id of an image"),
+        ("LabelName", "", "row 37: LabelName is '', expected the id of a class"),
         ("ImageID", "z", "row 37: ImageID is 'z', expected one of 9 images"),
     ],
 )

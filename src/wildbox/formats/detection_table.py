@@ -54,6 +54,8 @@ class DetectionTable:
         if any(table[name].null_count() for name in IDS):
             self._refuse(table, (NAMED, LABELLED))
         self._runs, self._labels = runs(table["ImageID"]), coded(table["LabelName"])
+        if (self._runs[1] == "").any() or "" in self._labels[1]:
+            self._refuse(table, (NAMED, LABELLED))
         self._table = table.select(*NUMBERS)
         self._cuts, self._chunks = self._places_to_cut(), self._memory()
 

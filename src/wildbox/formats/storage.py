@@ -143,7 +143,7 @@ def read_detections(
 
     Args:
         vocabulary: the classes; another is an error.
-        image_ids: the images, in order; another is an error. Default: those in the file, as they first appear.
+        image_ids: the images, in order; another is an error. Default: those that have rows, as they first appear.
         more_images: another image is no error, but added to `image_ids`.
         relative: whether coordinates should be relative to the image (True) or pixels; default: not looked at.
     Raises:
