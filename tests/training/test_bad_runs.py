@@ -72,6 +72,12 @@ def test_a_step_that_fails_says_why(
     assert load_checkpoint(tmp_path / "checkpoint.pt").step == 4
 
 
+def test_weights_that_diverge(world: Path, tmp_path: Path) -> None:
+    """The rule refuses their logits before there is a loss."""
+    with pytest.raises(WildboxError, match=r"step \d: logits: row 0 is .*; try a lower learning_rate"):
+        train(small_run(world, optimizer="sgd", learning_rate=1e30, clip_norm=0.0), tmp_path)
+
+
 @pytest.mark.parametrize("place", ["checkpoint", "log"])
 def test_a_full_disk_is_told_and_the_run_continues_after(
     place: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -127,7 +127,10 @@ class Trainer:
                 batch = self._next_batch()
             together = part == schedule.accumulate - 1 or self.fabric.world_size == 1
             with self.fabric.no_backward_sync(self.network, enabled=not together):
-                losses = self.network(*self.fabric.to_device(batch))
+                try:
+                    losses = self.network(*self.fabric.to_device(batch))
+                except InputError as error:  # the rule's: labels are checked before, so logits
+                    raise WildboxError(f"step {self.step}: {error}; try a lower learning_rate") from error
                 if schedule.accumulate > 1:
                     losses = {name: loss / schedule.accumulate for name, loss in losses.items()}
                 self.fabric.backward(torch.stack(list(losses.values())).sum())
