@@ -167,3 +167,8 @@ def test_code_is_short(path: Path) -> None:
 def test_no_rooms_without_a_noun() -> None:
     forbidden = {"utils", "util", "helpers", "misc", "common", "core"}
     assert not forbidden & {part.stem for path in SOURCES for part in (path, *path.parents)}
+
+
+def test_type_checkers_of_users_read_the_annotations() -> None:
+    """Without this marker they take everything that is imported from here for `Any`."""
+    assert (PACKAGE / "py.typed").is_file()
