@@ -83,6 +83,7 @@ def test_logits_that_are_not_finite_are_named(bad: float) -> None:
         ([[0], []], "row 1 has no label"),
         ([[0], [1, 3]], "row 1 has label 3, expected 0..2"),
         ([[-1], [1]], "row 0 has label -1, expected 0..2"),
+        ([[1, 2], [0, 1, 1]], "row 1 has 3 labels, some twice; multi-hot rows are given as a tensor"),
         ([[0]], "1 lists of labels for 2 rows of logits"),
         ([0, 1], "row 0 is 0, expected the list of its labels, whole numbers"),
         ([[0], [0.5]], r"row 1 is \[0.5\], expected the list of its labels"),

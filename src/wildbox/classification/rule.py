@@ -204,6 +204,10 @@ def _multi_hot_of_lists(targets: Sequence[Sequence[int]], rows: int, columns: in
         wrong = [i for i in labels if not 0 <= i < columns]
         if wrong:
             raise InputError(f"targets: row {row} has label {wrong[0]}, expected 0..{columns - 1}")
+        if len(labels) == columns and len(set(labels)) < columns:
+            raise InputError(
+                f"targets: row {row} has {columns} labels, some twice; multi-hot rows are given as a tensor (P, K)"
+            )
     counts = torch.tensor([len(labels) for labels in each], dtype=torch.int64)
     flat = torch.tensor([i for labels in each for i in labels], dtype=torch.int64)
     members[torch.repeat_interleave(torch.arange(rows), counts), flat] = True
