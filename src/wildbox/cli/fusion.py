@@ -12,9 +12,14 @@ from wildbox.errors import ConfigError
 
 
 def ensemble(
-    detections: Annotated[list[Path], typer.Argument(help="Detections CSV of each model.")],
+    detections: Annotated[list[Path], typer.Argument(help="Of each model, as `evaluate` reads them.")],
     *,
-    out: Annotated[Path, typer.Option(help="Detections CSV; images by id, in each the classes, best first.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Detections: .csv, .parquet or COCO results .json; by image and class, best first."
+        ),
+    ],
     method: Annotated[str, typer.Option(help="wbf (weighted boxes fusion), nms or soft-nms.")] = "wbf",
     iou: Annotated[
         float | None,
