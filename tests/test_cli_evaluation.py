@@ -119,7 +119,7 @@ def test_options_have_an_effect(folder: Path) -> None:
     logs = {
         "challenge": LABELS,
         "unfiltered": ("--protocol", "open-images-v2", "--group-of-weight", "1"),
-        "v2": ("--protocol", "open-images-v2", "--group-of-weight", "1", *LABELS),
+        "v2": ("--protocol", "open-images-v2", "--group-of-weight", "1", "--verified-only", *LABELS),
         "light": (*LABELS, "--group-of-weight", "0"),
         "upward": (*LABELS, "--expand-detections"),
         "voc": ("--protocol", "voc"),
@@ -137,7 +137,10 @@ def test_settings_that_do_not_fit(folder: Path) -> None:
         (("--protocol", "coco"), "--protocol coco takes only --truth and --out"),
         (("--protocol", "voc-11-point", "--samples", "9"), "no intervals for VOC's eleven points"),
         (("--protocol", "voc", "--group-of-weight", "1"), "takes no group_of_weight"),
-        (("--protocol", "voc", *LABELS), "voc ignores image labels"),
+        (("--protocol", "voc", *LABELS), "voc ignores image labels: leave out --image-labels"),
+        (("--protocol", "open-images-v2", *LABELS), "ignores image labels: .*, or say --verified-only"),
+        (("--all-detections", *LABELS), "open-images-challenge ignores image labels"),
+        (("--protocol", "voc", "--verified-only"), "takes no verified_only"),
         (("--matches", "never.matches"), r"never.matches ends in '.matches', expected .npz"),
         (("--curves", "never.parquet"), r"--curves never.parquet ends in '.parquet', expected .csv"),
         (("--protocol", "nothing"), "unknown protocol 'nothing'"),
@@ -227,9 +230,20 @@ def test_a_class_that_always_takes_the_place_of_another_is_seen(folder: Path) ->
     assert (row["detected"], row["truth"], row["errors"]) == ("flashlight", "torch", "2")
 
 
-def test_errors_of_version_2_are_those_of_its_evaluation(folder: Path) -> None:
-    truth = (*TRUTH, *TREE, *LABELS, "--protocol", "open-images-v2")
-    run("evaluate", "many.parquet", *truth, "--out", "log.json")
-    mean = json.loads((folder / "log.json").read_text())["summary"]["mAP"]
-    said = run("errors", "many.parquet", *truth, "--min-score", "0", "--out", "errors")
-    assert f"mAP {mean:.4f} at these scores" in said
+def test_version_2_of_files_and_of_a_converted_folder(folder: Path) -> None:
+    """Its evaluation, its errors, and with image labels or without: each has the same numbers of both."""
+    files = (*TRUTH[1:], *TREE)
+    run("convert", *files, *LABELS, "--out", "converted")
+    rules = ("--protocol", "open-images-v2")
+    told = {}
+    for name, truth in {
+        "every": (*TRUTH, *TREE),
+        "every of a folder": ("--truth", "converted"),
+        "verified": (*TRUTH, *TREE, *LABELS, "--verified-only"),
+        "verified of a folder": ("--truth", "converted", "--verified-only"),
+    }.items():
+        run("evaluate", "many.parquet", *truth, *rules, "--out", "log.json")
+        told[name] = json.loads((folder / "log.json").read_text())["summary"]["mAP"]
+        said = run("errors", "many.parquet", *truth, *rules, "--min-score", "0", "--out", "errors")
+        assert f"mAP {told[name]:.4f} at these scores" in said
+    assert told["every"] == told["every of a folder"] < told["verified"] == told["verified of a folder"]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,8 +88,26 @@ def test_runs_that_do_not_compare() -> None:
         compare(["x", "z"], [coco, voc])
     log = replace(OLD, protocol="")  # as it is read
     assert len(compare(["x", "z"], [coco, log]).names) == 2
+    small, other = (replace(log, columns={name: np.zeros(4)}) for name in ("AP50", "best_f1"))
+    with pytest.raises(InputError, match="different protocols, AP50 and best_f1: x and z"):
+        compare(["x", "z"], [small, other])
     with pytest.raises(InputError, match="another number of classes"):
         compare(["x", "z"], [OLD, NEW], groups={"g": ["head"]})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("verified_only", False), ("iou", 0.75), ("group_of_weight", 0.5)]
+)
+def test_matches_by_other_settings_do_not_compare(setting: str, value: Any, tmp_path: Path) -> None:
+    """Also as they are read again."""
+    pair = draw(np.random.default_rng(21), levels=50, group_of=0.0)
+    runs = [evaluate(*pair), evaluate(*pair, **{setting: value})]
+    for name, run in zip("ab", runs, strict=True):
+        assert run.matches is not None
+        write_matches(run.matches, tmp_path / f"{name}.npz")
+    for ends in (runs, [read_run(tmp_path / "a.npz"), read_run(tmp_path / "b.npz")]):
+        with pytest.raises(InputError, match=f"different {setting}, .* and {value}: x and z"):
+            compare(["x", "z"], ends)
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1])

@@ -90,7 +90,10 @@ def test_written_is_read_again(tmp_path: Path) -> None:
     again = read_matches(tmp_path / "run.npz")
     assert again.vocabulary == matches.vocabulary
     assert again.image_ids == matches.image_ids
-    assert (again.protocol, again.group_of_weight) == ("open-images-challenge", 1.0)
+    assert again.settings == matches.settings
+    assert matches.settings == {
+        "protocol": "open-images-challenge", "group_of_weight": 1.0, "verified_only": True, "iou": 0.5,
+    }  # fmt: skip
     for name in ARRAYS:
         assert getattr(again, name).dtype == getattr(matches, name).dtype
         np.testing.assert_array_equal(getattr(again, name), getattr(matches, name))

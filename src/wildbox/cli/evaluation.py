@@ -29,7 +29,7 @@ Truth = Annotated[
     ),
 ]
 ImageLabels = Annotated[
-    Path | None, typer.Option(help="Verified image labels CSV; other classes are ignored in an image.")
+    Path | None, typer.Option(help="Verified image labels CSV: which classes people looked for in an image.")
 ]
 HierarchyFile = Annotated[
     Path | None,
@@ -51,6 +51,14 @@ GroupOfWeight = Annotated[
     int | None,
     typer.Option(min=0, max=1, help="What a group-of box is worth. Default: 1 for the challenge, 0 for V2."),
 ]
+VerifiedOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--verified-only/--all-detections",
+        help="Whether detections of classes that nobody looked for in an image are ignored. Default: the challenge "
+        "ignores them, V2 does not.",
+    ),
+]
 Upward = Annotated[
     bool, typer.Option("--expand-detections", help="Repeat detections for all ancestors, too.")
 ]
@@ -69,6 +77,7 @@ def evaluate(
     expand_detections: Upward = False,
     protocol: ProtocolName = "open-images-challenge",
     group_of_weight: GroupOfWeight = None,
+    verified_only: VerifiedOnly = None,
     matches: Matches = None,
     curves: Points = None,
     samples: Samples = 0,
@@ -83,6 +92,7 @@ def evaluate(
     from wildbox.evaluation.coco import read_coco_truth
     from wildbox.evaluation.files import evaluate_coco_files, evaluate_files
     from wildbox.evaluation.matches import write_matches
+    from wildbox.evaluation.protocols import protocol_named
     from wildbox.evaluation.result import log_ending
     from wildbox.formats.annotated import open_annotations
     from wildbox.formats.detection_parts import open_beside
@@ -93,14 +103,15 @@ def evaluate(
     if samples and protocol == "voc-11-point":
         raise ConfigError("there are no intervals for VOC's eleven points: leave out --samples")
     if protocol in ("coco", "lvis"):
-        given = (classes, hierarchy, image_labels, group_of_weight, matches, curves)
+        given = (classes, hierarchy, image_labels, group_of_weight, verified_only, matches, curves)
         if expand_detections or samples or any(value is not None for value in given):
             raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
         if ".json" not in truth.suffixes:
             raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
-        rules = _protocol(protocol, image_labels, group_of_weight=group_of_weight)
+        rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only)
+        _check_use(rules, image_labels)
         read = partial(open_annotations, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
         found, source = open_beside(detections, partial(read, truth))
         table, tree = source.whole(), source.hierarchy
@@ -119,14 +130,12 @@ def evaluate(
     console.print(f"{protocol}; per class in {out}")
 
 
-def _protocol(name: str, image_labels: Path | None, *, group_of_weight: int | None = None) -> Protocol:
-    """With image labels V2, too, ignores what nobody looked for."""
-    from wildbox.evaluation.protocols import protocol_named
-
-    if image_labels and name.startswith("voc"):
-        raise ConfigError(f"--protocol {name} ignores image labels: leave out --image-labels")
-    only = True if image_labels and name == "open-images-v2" else None
-    return protocol_named(name, group_of_weight=group_of_weight, verified_only=only)
+def _check_use(protocol: Protocol, image_labels: Path | None) -> None:
+    if image_labels and not protocol.verified_only:
+        further = ", or say --verified-only" if protocol.absorbing else ""
+        raise ConfigError(
+            f"--protocol {protocol.name} ignores image labels: leave out --image-labels{further}"
+        )
 
 
 def errors(
@@ -140,6 +149,7 @@ def errors(
     protocol: Annotated[
         str, typer.Option(help="open-images-challenge, open-images-v2 or voc.")
     ] = "open-images-challenge",
+    verified_only: VerifiedOnly = None,
     min_score: Annotated[
         float | None,
         typer.Option(
@@ -159,13 +169,15 @@ def errors(
     """
     from wildbox.evaluation.error_kinds import KINDS
     from wildbox.evaluation.files import errors_in_files
+    from wildbox.evaluation.protocols import protocol_named
     from wildbox.formats.annotated import open_annotations
     from wildbox.labels import ConcurrentRates
 
+    rules = protocol_named(protocol, verified_only=verified_only)
+    _check_use(rules, image_labels)
     source = open_annotations(truth, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
     table, tree = source.whole(), source.hierarchy
     read = None if rates is None else ConcurrentRates.read(rates, table.vocabulary).values
-    rules = _protocol(protocol, image_labels)
     kinds = errors_in_files(detections, table, protocol=rules, hierarchy=tree, min_score=min_score)
     kinds.write(out / "errors.csv")
     kinds.write_confused(out / "confused.csv", read)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from operator import lt
@@ -38,6 +38,7 @@ MANY = 2**22
 FOUND = ("label", "score", "outcome")
 TRUTH = ("truth_image", "truth_label", "truth_is_group_of")
 ARRAYS = ("offsets", *FOUND, *TRUTH)
+SETTINGS = ("protocol", "group_of_weight", "verified_only", "iou")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,15 @@ class Matches:
     """(N,)"""
     truth_is_group_of: Bools
     """(N,)"""
+    verified_only: bool = False
+    """Whether detections were ignored where nobody looked for their class."""
+    iou: float = 0.5
+    """Least overlap of a match."""
+
+    @property
+    def settings(self) -> dict[str, str | float | bool]:
+        """What they were matched by."""
+        return {name: getattr(self, name) for name in SETTINGS}
 
     def __repr__(self) -> str:
         sizes = f"{len(self.image_ids):,} images, {len(self.vocabulary):,} classes, {self.protocol}"
@@ -139,11 +149,13 @@ def kept(
     truth: Annotations,
     outcome: Outcomes,
     tied: Bools,
-    *,
-    protocol: str,
-    group_of_weight: float,
+    **settings: Any,
 ) -> Matches:
-    """What is kept of a match; see `match` for its outcome and ties. The scores are not copied without need."""
+    """What is kept of a match; see `match` for its outcome and ties. The scores are not copied without need.
+
+    Args:
+        settings: `SETTINGS`.
+    """
     narrow: type[np.integer[Any]] = np.uint16 if len(truth.vocabulary) <= 2**16 else np.int32
     label, score = detections.label.astype(narrow), detections.score
     if tied.any():
@@ -159,15 +171,14 @@ def kept(
     return Matches(
         truth.vocabulary,
         truth.image_ids,
-        protocol,
-        group_of_weight,
-        detections.offsets,
-        label,
-        score,
-        outcome,
-        truth.image.astype(np.int32),
-        truth.label.astype(narrow),
-        truth.is_group_of,
+        offsets=detections.offsets,
+        label=label,
+        score=score,
+        outcome=outcome,
+        truth_image=truth.image.astype(np.int32),
+        truth_label=truth.label.astype(narrow),
+        truth_is_group_of=truth.is_group_of,
+        **settings,
     )
 
 
@@ -230,7 +241,7 @@ def merge(parts: list[Matches], room: Room | None = None) -> Matches:
     if not parts:
         raise InputError("nothing to evaluate: no images were given")
     head = parts[0]
-    settings = {(part.vocabulary.ids, part.protocol, part.group_of_weight) for part in parts}
+    settings = {(part.vocabulary.ids, *part.settings.values()) for part in parts}
     if len(settings) > 1:
         raise InputError("matches of different classes or settings do not merge")
     ids, numbers = _numbered([part.image_ids for part in parts])
@@ -249,8 +260,9 @@ def merge(parts: list[Matches], room: Room | None = None) -> Matches:
         found = room.take(offsets[-1], types) if room else _columns(offsets[-1], types)
         _fill(found, offsets, numbers, parts)
     parts.clear()
-    columns = (*found, *map(np.concatenate, zip(*truth, strict=True)))
-    return Matches(head.vocabulary, ids, head.protocol, head.group_of_weight, offsets, *columns)
+    whole = (offsets, *found, *map(np.concatenate, zip(*truth, strict=True)))
+    columns: dict[str, Any] = dict(zip(ARRAYS, whole, strict=True))
+    return replace(head, image_ids=ids, **columns)
 
 
 def _in_order(numbers: Sequence[Numbers], parts: Sequence[Matches]) -> Found | None:
@@ -308,15 +320,14 @@ def _put(number: Numbers, offsets: Ints, part: Found, starts: Ints, whole: Found
 
 def write_matches(matches: Matches, path: str | Path) -> None:
     """Write matches as a .npz file (about 11 bytes a detection), for comparisons with intervals."""
+    columns: dict[str, Any] = matches.settings | {name: getattr(matches, name) for name in ARRAYS}
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             class_ids=np.array(matches.vocabulary.ids, np.str_),
             class_names=np.array(matches.vocabulary.names, np.str_),
             image_ids=np.array(matches.image_ids, np.str_),
-            protocol=np.array(matches.protocol),
-            group_of_weight=np.array(matches.group_of_weight),
-            **{name: getattr(matches, name) for name in ARRAYS},
+            **columns,
         )
 
 
@@ -331,9 +342,8 @@ def read_matches(path: str | Path) -> Matches:
             matches = Matches(
                 Vocabulary(tuple(file["class_ids"].tolist()), tuple(file["class_names"].tolist())),
                 tuple(file["image_ids"].tolist()),
-                str(file["protocol"]),
-                float(file["group_of_weight"]),
-                *(file[name] for name in ARRAYS),
+                **{name: file[name].item() for name in SETTINGS},
+                **{name: file[name] for name in ARRAYS},
             )
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from error

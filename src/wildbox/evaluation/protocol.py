@@ -112,8 +112,8 @@ class Protocol:
 
     def kept(self, detections: Detections, truth: Annotations, outcome: Outcomes, tied: Bools) -> Matches:
         """What `outcomes` gives, kept small."""
-        weight = self.group_of_weight
-        return kept(detections, truth, outcome, tied, protocol=self.name, group_of_weight=weight)
+        settings = {name: getattr(self, name) for name in ("group_of_weight", "verified_only", "iou")}
+        return kept(detections, truth, outcome, tied, protocol=self.name, **settings)
 
     def result(self, matches: Matches, *, has_image_labels: bool = True) -> EvaluationResult:
         """Numbers of all matches.

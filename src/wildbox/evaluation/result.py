@@ -193,13 +193,23 @@ def gains(
 
 
 def check_comparable(one: EvaluationResult, other: EvaluationResult, names: str) -> None:
-    """`InputError` where two results are of different classes, truths (by their numbers of boxes) or protocols."""
+    """`InputError` where two results are of different classes, truths (by their numbers of boxes) or protocols.
+
+    A log's protocol is not known, but what columns it has is.
+    """
     if one.vocabulary.ids != other.vocabulary.ids:
         raise InputError(f"the results to compare are of different classes: {names}")
-    if one.protocol and other.protocol and one.protocol != other.protocol:  # a log's is not known
-        raise InputError(
-            f"the results to compare are of different protocols, {one.protocol} and {other.protocol}: {names}"
-        )
+    told = one.protocol, other.protocol
+    if not all(told) and one.columns and other.columns:
+        told = (", ".join(one.columns), ", ".join(other.columns))
+    if all(told) and told[0] != told[1]:
+        raise InputError(f"the results to compare are of different protocols, {' and '.join(told)}: {names}")
+    if one.matches is not None and other.matches is not None:
+        for setting, value in one.matches.settings.items():
+            if value != (another := other.matches.settings[setting]):
+                raise InputError(
+                    f"the results to compare are of different {setting}, {value} and {another}: {names}"
+                )
     if (odd := one.truth_boxes != other.truth_boxes).any():
         c = int(np.argmax(odd))
         raise InputError(
