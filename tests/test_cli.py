@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,21 @@ def test_lambda(folder: Path) -> None:
         wrong = ("lambda", boxes, "--draws", "120", "--out", "never.csv", option, value)
         assert said in wildbox(*wrong, cwd=folder, status=2)
     assert not (folder / "never.csv").exists()
+
+
+def test_lambda_of_a_training_that_ignores_groups(folder: Path) -> None:
+    """Whose images are also those that only image labels name."""
+    boxes, labels = (folder / "world" / f"train-annotations-{n}.csv" for n in ("bbox", "human-imagelabels"))
+    rows = rows_of(boxes)
+    lonely = labels.read_text(encoding="utf-8") + f"lonely,verification,{rows[0]['LabelName']},1\n"
+    (folder / "labels.csv").write_text(lonely, encoding="utf-8")
+    for option, flags in (("--group-of", {"0", "1"}), ("--no-group-of", {"0"})):
+        given = (str(boxes), "--draws", "9", "--image-labels", "labels.csv", option, "--out", "groups.csv")
+        assert "all 31 images" in wildbox("lambda", *given, cwd=folder)
+        held = {(row["LabelName"], row["ImageID"]) for row in rows if row["IsGroupOf"] in flags}
+        told = {row["class_id"]: int(row["images"]) for row in rows_of(folder / "groups.csv")}
+        assert {id_: n for id_, n in told.items() if n} == Counter(label for label, _ in held)
+    assert any(row["IsGroupOf"] == "1" for row in rows)
 
 
 def test_split(folder: Path) -> None:

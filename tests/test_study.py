@@ -16,8 +16,11 @@ from wildbox.evaluation import EvaluationResult, evaluate
 from wildbox.formats.storage import read_detections
 from wildbox.glyphs import GlyphWorld
 from wildbox.reports.study import write_report
-from wildbox.study import StudyConfig, StudyRun, _origin, four_logs, run_study
+from wildbox.sampling import BalancedSampler
+from wildbox.study import StudyConfig, StudyRun, _origin, audit_learned, four_logs, run_study
 from wildbox.training.config import ModelConfig, ScheduleConfig
+from wildbox.training.source import load_source
+from wildbox.training.trainer import learned_boxes, training_rates
 
 FOUR = ("balance_bsl_sm", "balance_bsl_csmconf", "balance_cs_sm", "balance_cs_csmconf")
 
@@ -117,6 +120,30 @@ def test_an_error_in_a_run_names_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the image does not open") as error:
         run_study(tiny(world, runs=PAIR[:1], steps=8), tmp_path, progress=silent)
     assert "softmax" in str(error.value.__notes__)
+
+
+@pytest.mark.parametrize("group_of", ["train", "ignore"])
+def test_the_audit_is_of_the_boxes_that_runs_learn(group_of: str, tmp_path: Path) -> None:
+    """Its rates are theirs, its images those that the sampler counts; every other box here is a group."""
+    world = draw_demo_world(
+        tmp_path, GlyphWorld(images=40, validation_images=2), processes=1, progress=silent
+    )
+    data = world_data(world, "train")
+    lines = data.boxes.read_text().splitlines()
+    flags = lines[0].split(",").index("IsGroupOf")
+    rows = [line.split(",") for line in lines]
+    for number, row in enumerate(rows[1:]):
+        row[flags] = str(number % 2)
+    data.boxes.write_text("".join(",".join(row) + "\n" for row in rows))
+    config = tiny(world).model_copy(update={"train": data.model_copy(update={"group_of": group_of})})
+    training = load_source(config.train)
+    found, learned = audit_learned(config, training), learned_boxes(training.expanded, config.train)
+    rates = training_rates(learned, training, config.model)
+    np.testing.assert_array_equal(found.rates.with_background().astype(np.float32), rates)
+    sampler = BalancedSampler(
+        learned.offsets, learned.label, seed=0, balance=1.0, classes=len(found.vocabulary)
+    )
+    np.testing.assert_array_equal(found.counts.images, sampler.images_per_class)
 
 
 def test_other_files_are_another_origin(tmp_path: Path) -> None:

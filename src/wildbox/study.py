@@ -177,13 +177,23 @@ def run_study(config: StudyConfig, out: str | Path, *, progress: Progress) -> St
     training, validation = load_both(config, out, progress=progress)
     progress("audit", 0, 1)
     with stages.recorded("audit", config.train.model_dump_json()):
-        found = audit(training.expanded, hierarchy=training.hierarchy, min_ratio=config.model.rate_threshold)
+        found = audit_learned(config, training)
         write_audit(found, out / "audit")
     progress("audit", 1, 1)
 
     _train_all(config, out, stages, progress)
     results = _evaluate_all(config, out, validation, progress)
     return StudyResult(config, found, validation, results, stages.seconds())
+
+
+def audit_learned(config: StudyConfig, training: Source) -> LabelAudit:
+    """The audit of the boxes that the runs learn from, expanded, by the threshold of their rates."""
+    return audit(
+        training.expanded,
+        hierarchy=training.hierarchy,
+        min_ratio=config.model.rate_threshold,
+        include_group_of=config.train.group_of == "train",
+    )
 
 
 def load_both(config: StudyConfig, out: Path, *, progress: Progress) -> tuple[Source, Source]:

@@ -175,21 +175,27 @@ def choose_lambda(
     ] = 10,
     classes: Classes = None,
     hierarchy: HierarchyFile = None,
+    image_labels: ImageLabelsFile = None,
+    group_of: Annotated[
+        bool, typer.Option(help='Without for a training that has group_of = "ignore".')
+    ] = True,
 ) -> None:
     """Choose lambda: how often a training would see each class and each image, for a range of lambda.
 
     Expected numbers of soft-balance throughout a training; "none" is non-balance. With a hierarchy an image holds
-    the ancestors of its classes too, as in training.
+    the ancestors of its classes too, as in training. Image labels add the images that only they name.
     """
     from wildbox.annotations import expand
     from wildbox.formats.annotated import open_annotations
     from wildbox.sampling import exposure, largest_balance
     from wildbox.sampling.exposure import by_balance, of_rarest, write_exposures
 
-    source = open_annotations(boxes, classes=classes, hierarchy=hierarchy)
+    source = open_annotations(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
     truth = source.whole()
     if source.hierarchy is not None:
         truth = expand(truth, source.hierarchy)
+    if not group_of:
+        truth = truth.keep(~truth.is_group_of)
     settings = {"draws": draws, "max_repeats": max_repeats, "classes": len(truth.vocabulary)}
     found = [
         exposure(truth.offsets, truth.label, balance=b, **settings)  # type: ignore[arg-type]
