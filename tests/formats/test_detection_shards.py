@@ -74,6 +74,19 @@ def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> Non
         read_detections(tmp_path, vocabulary=PETS)
 
 
+def test_a_folder_as_predict_leaves_it(tmp_path: Path) -> None:
+    """How its detections were made is none of them; which rule's are wanted is to be said."""
+    for rule in ("softmax", "own"):
+        (tmp_path / rule).mkdir()
+        (tmp_path / rule / "part-00000.csv").write_text(f"{HEADER}a,cat,1,0,1,0,1\n")
+    (tmp_path / "prediction.json").write_text("{}")
+    with pytest.raises(InputError, match=r"in the folder, but in its folders own, softmax: name one of them"):
+        read_detections(tmp_path, vocabulary=PETS)
+    with pytest.raises(InputError, match=r"own: a folder matches the pattern; expected files alone"):
+        read_detections(tmp_path / "o*", vocabulary=PETS)
+    assert len(read_detections(tmp_path / "own", vocabulary=PETS)) == 1
+
+
 def test_missing_shards(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no \.csv, \.parquet or \.json in the folder"):
         read_detections(tmp_path, vocabulary=PETS)

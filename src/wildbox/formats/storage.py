@@ -28,6 +28,8 @@ from wildbox.vocabulary import Vocabulary
 
 ENDING = re.compile(r"\.parquet$|\.(csv|json)(\.gz|\.zst)?$")
 """Of the files of a folder that are taken for detections."""
+ORIGIN = "prediction.json"
+"""Beside the folders of detections that `wildbox predict` makes, one for each rule of scoring: how they were made."""
 
 
 def write_detections(detections: Detections, path: str | Path) -> None:
@@ -111,9 +113,11 @@ def detection_files(path: str | Path) -> list[Path]:
         InputError: there is none; a folder holds one file in several forms, as a.csv and a.csv.gz.
     """
     if Path(path).is_dir():
-        found = [file for file in Path(path).iterdir() if ENDING.search(file.name)]
+        found = _detections_in(Path(path))
         if not found:
-            raise InputError("no .csv, .parquet or .json in the folder", path=path)
+            inner = sorted(sub.name for sub in Path(path).iterdir() if sub.is_dir() and _detections_in(sub))
+            hint = f", but in its folders {', '.join(inner)}: name one of them" if inner else ""
+            raise InputError(f"no .csv, .parquet or .json in the folder{hint}", path=path)
         names = sorted(ENDING.sub("", file.name) for file in found)
         twice = next((name for name, following in pairwise(names) if name == following), None)
         if twice is not None:
@@ -123,8 +127,15 @@ def detection_files(path: str | Path) -> list[Path]:
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
         if not found:
             raise InputError("no such files", path=path)
+        for file in found:
+            if file.is_dir():
+                raise InputError("a folder matches the pattern; expected files alone", path=file)
         return sorted(found)
     return [Path(path)]
+
+
+def _detections_in(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if ENDING.search(file.name) and file.name != ORIGIN]
 
 
 def read_detections(

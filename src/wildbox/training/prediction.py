@@ -32,7 +32,7 @@ from wildbox.detectors.roi_heads import Scoring
 from wildbox.errors import ConfigError, InputWarning
 from wildbox.formats.coco import read_coco
 from wildbox.formats.files import read_json, write_json
-from wildbox.formats.storage import read_detections, write_detections
+from wildbox.formats.storage import ORIGIN, read_detections, write_detections
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
 from wildbox.training.config import Positive, RunConfig, Settings, Side
 from wildbox.training.devices import first_process_first, start_processes
@@ -217,7 +217,7 @@ def _shards_of(out: Path, images: Annotations, config: PredictConfig) -> Shards:
 def _my_share(shards: Shards, origin: Mapping[str, object], fabric: Fabric) -> list[int]:
     """The missing shards that this process is to predict."""
     with first_process_first(fabric):
-        _check_origin(shards.folder / "prediction.json", origin)
+        _check_origin(shards.folder / ORIGIN, origin)
         shards.remove_leftovers()
         missing = shards.missing()
     fabric.barrier()  # all have seen what is missing before anyone writes
