@@ -104,10 +104,7 @@ def evaluate(
         raise ConfigError("there are no intervals for VOC's eleven points: leave out --samples")
     if protocol in ("coco", "lvis"):
         given = (classes, hierarchy, image_labels, group_of_weight, verified_only, matches, curves)
-        if expand_detections or samples or any(value is not None for value in given):
-            raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
-        if ".json" not in truth.suffixes:
-            raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
+        _check_coco(protocol, truth, further=expand_detections or samples or given != (None,) * len(given))
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
         rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only)
@@ -128,6 +125,13 @@ def evaluate(
     for line in told:
         answers.print(line)
     console.print(f"{protocol}; per class in {out}")
+
+
+def _check_coco(protocol: str, truth: Path, *, further: bool | int) -> None:
+    if further:
+        raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
+    if ".json" not in truth.suffixes:
+        raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
 
 
 def _check_use(protocol: Protocol, image_labels: Path | None) -> None:
