@@ -8,10 +8,10 @@ from formats.drawn_tables import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildbox.annotations import Annotations, order_by_image
+from wildbox.annotations import Annotations, ImageLabels, expand, order_by_image
 from wildbox.detections import Detections
 from wildbox.errors import InputError
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 
 def rows(table: Annotations) -> list[tuple[str, int, tuple[float, ...]]]:
@@ -69,3 +69,14 @@ def test_images_to_select_are_no_truth_values() -> None:
         assert one.select(np.flatnonzero([False, True])).image_ids == ("y",)
         with pytest.raises(InputError, match="indices, not truth values"):
             one.select(np.array([False, True]))
+
+
+def test_image_labels_expand_as_boxes_do_or_downwards() -> None:
+    """A positive one is one of all ancestors, a negative one of all descendants."""
+    labels = ImageLabels(np.array([0, 0]), np.array([0, 2]), np.array([True, False]))
+    names = Vocabulary(("tiger", "carnivore", "plant", "tree", "animal"))
+    nothing = np.zeros(0, int)
+    truth = Annotations(names, ("x",), nothing, np.zeros((0, 4)), nothing, image_labels=labels)
+    found = expand(truth, Hierarchy(5, [(0, 1), (1, 4), (3, 2)])).image_labels
+    told = sorted(zip(found.label.tolist(), found.is_positive.tolist(), strict=True))
+    assert told == [(0, True), (1, True), (2, False), (3, False), (4, True)]

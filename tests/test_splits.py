@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -127,3 +128,24 @@ def test_the_real_sample(shared_data: Path) -> None:
     truth = read_open_images(shared_data / "open-images-sample" / "boxes.csv")
     classes = [set(truth.image[truth.label == c].tolist()) for c in range(len(truth.vocabulary))]
     assert lost(classes, split(truth, seed=0, train=700, val=300)) == 0
+
+
+def six_images(ids: str, image: Sequence[int], label: Sequence[int]) -> Annotations:
+    """One box for each label."""
+    boxes, images = np.tile([0.0, 0.0, 1.0, 1.0], (len(image), 1)), tuple(f"i{b}" for b in range(6))
+    return Annotations(Vocabulary(tuple(ids)), images, np.array(image), boxes, np.array(label))
+
+
+@pytest.mark.filterwarnings("ignore:val holds")
+def test_ties_go_by_the_id_of_the_class() -> None:
+    image, label, order = [0, 1, 2, 2, 3, 3, 5, 5, 5], [2, 3, 2, 0, 2, 3, 0, 2, 1], [3, 1, 2, 0]
+    one = split(six_images("abcd", image, label), seed=0, train=3, val=1)
+    turned = np.argsort(order)[label].tolist()
+    other = split(six_images("".join("abcd"[i] for i in order), image, turned), seed=0, train=3, val=1)
+    assert one == other == ([0, 1, 5], [2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_exchange_loses_no_class_of_the_other_side() -> None:
+    truth = six_images("abc", [0, 0, 2, 4, 4], [0, 1, 0, 2, 1])
+    assert split(truth, seed=0, train=2, val=4) == ([2, 4], [0, 1, 3, 5])

@@ -18,9 +18,11 @@ from wildbox.glyphs import GlyphWorld
 from wildbox.reports.study import write_report
 from wildbox.sampling import BalancedSampler
 from wildbox.study import StudyConfig, StudyRun, _origin, audit_learned, four_logs, run_study
+from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.config import ModelConfig, ScheduleConfig
+from wildbox.training.run import train
 from wildbox.training.source import load_source
-from wildbox.training.trainer import learned_boxes, training_rates
+from wildbox.training.trainer import learned_boxes
 
 FOUR = ("balance_bsl_sm", "balance_bsl_csmconf", "balance_cs_sm", "balance_cs_csmconf")
 
@@ -74,8 +76,6 @@ def test_everything_is_left_in_the_folder(out: Path) -> None:
 @pytest.mark.slow
 def test_logs_are_the_evaluation_of_the_detections(out: Path) -> None:
     config = StudyConfig.model_validate(json.loads((out / "study.json").read_text()))
-    from wildbox.training.source import load_source
-
     truth = load_source(config.validation)
     for name in FOUR:
         found = read_detections(out / "detections" / f"{name}.csv", vocabulary=truth.annotations.vocabulary)
@@ -135,11 +135,12 @@ def test_the_audit_is_of_the_boxes_that_runs_learn(group_of: str, tmp_path: Path
     for number, row in enumerate(rows[1:]):
         row[flags] = str(number % 2)
     data.boxes.write_text("".join(",".join(row) + "\n" for row in rows))
-    config = tiny(world).model_copy(update={"train": data.model_copy(update={"group_of": group_of})})
+    data = data.model_copy(update={"group_of": group_of})
+    config = tiny(world, steps=1).model_copy(update={"train": data})
     training = load_source(config.train)
     found, learned = audit_learned(config, training), learned_boxes(training.expanded, config.train)
-    rates = training_rates(learned, training, config.model)
-    np.testing.assert_array_equal(found.rates.with_background().astype(np.float32), rates)
+    saved = load_checkpoint(train(config.run_config(PAIR[1]), tmp_path / "run", source=training))
+    np.testing.assert_array_equal(found.rates.with_background().astype(np.float32), saved.rates)
     sampler = BalancedSampler(
         learned.offsets, learned.label, seed=0, balance=1.0, classes=len(found.vocabulary)
     )

@@ -102,3 +102,7 @@ def test_refuses() -> None:
         image_rates(TARGETS, min_ratio=1)
     with pytest.raises(InputError, match=r"rates: expected \(5, 5\)"):
         ImageRule(ConcurrentSoftmax(torch.zeros(4, 4)))(LOGITS.float(), TARGETS)
+
+
+def test_a_rate_is_a_share_of_the_images_of_its_row() -> None:
+    assert image_rates(torch.tensor([[1, 1], [1, 0]])).tolist() == [[0, 0.5], [1, 0]]

@@ -65,3 +65,13 @@ def test_labels_and_rules_must_fit() -> None:
         check_columns(ConcurrentSoftmax(torch.zeros(4, 4)), torch.nn.Linear(2, 5), 5)
     check_columns(Softmax(), torch.nn.Linear(2, 5), 5)
     check_columns(ConcurrentSoftmax(torch.zeros(4, 4)), torch.nn.Identity(), None)
+
+
+def test_boxes_at_the_threshold_are_two_objects() -> None:
+    half = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 5]])  # IoU exactly 1/2
+    label = torch.tensor([0, 1])
+    apart = [[True, False], [False, True]]
+    assert object_labels({}, half, label, classes=2, iou=0.5).tolist() == apart
+    assert object_labels({}, half, label, classes=2, iou=0.49).all()
+    assert first_of_object(half, iou=0.5).tolist() == [True, True]
+    assert first_of_object(half, iou=0.49).tolist() == [True, False]

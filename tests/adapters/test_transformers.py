@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from wildbox.adapters import transformers as adapter
 from wildbox.adapters.transformers import detections, use_rule
 from wildbox.classification import ConcurrentSoftmax, Federated, Sigmoid, Softmax
 from wildbox.errors import ConfigError, InputError
@@ -182,3 +184,23 @@ def test_refuses() -> None:
         model(
             pixel_values=PIXELS[:1], labels=[{"class_labels": torch.tensor([3]), "boxes": torch.rand(1, 4)}]
         )
+
+
+def test_an_object_is_as_likely_as_its_labels_are_on_average() -> None:
+    config = SimpleNamespace(num_labels=3, bbox_cost=0.0, giou_cost=0.0, class_cost=1.0)
+    logits = torch.tensor([[0.4, 0.4, 0.6, 0.5]]).logit()  # labels 0 and 1: 0.4, label 2: 0.6
+    box = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+    labels = torch.tensor([[1, 1, 0], [0, 0, 1]]).bool()
+    query, own = adapter.DetrLoss(Sigmoid(), 0.9)._match(logits, box, box.repeat(2, 1), labels, config)
+    assert (query.tolist(), own.tolist()) == ([0], [1])
+
+
+def test_boxes_are_divided_by_the_objects_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = SimpleNamespace(
+        is_available=lambda: True,
+        is_initialized=lambda: True,
+        get_world_size=lambda: 2,
+        all_reduce=lambda count: count.add_(5),  # the other process has 5
+    )
+    monkeypatch.setattr(adapter, "distributed", two)
+    assert adapter._mean_over_processes(3, torch.device("cpu")) == 4.0

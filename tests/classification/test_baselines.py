@@ -247,3 +247,8 @@ def test_compiles_without_a_graph_break(rule: Rule) -> None:
 def test_class_counts_are_checked(build: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build()
+
+
+def test_federated_draws_classes_by_the_root_of_their_frequency() -> None:
+    assert Federated([0.25, 0.01, 0.0]).weights.tolist() == pytest.approx([0.5, 0.1, 0.0])
+    assert Federated([0.25, 0.01, 0.0], power=1.0).weights.tolist() == pytest.approx([0.25, 0.01, 0.0])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wildbox.detectors.augmentation import Augmentation
+from wildbox.detectors.augmentation import Augmentation, _clipped
 from wildbox.errors import ConfigError
 
 COLOURS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255]])
@@ -113,3 +113,27 @@ def test_colours_change_and_boxes_do_not() -> None:
 def test_settings_out_of_range(make: Callable[[], Augmentation]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         make()
+
+
+def test_half_of_a_box_is_enough_to_stay() -> None:
+    boxes = torch.tensor([[-4.0, 0, 4, 8], [-5.0, 0, 4, 8]])
+    _, left, kept = _clipped(torch.zeros(3, 8, 8), boxes, torch.arange(2), torch.zeros(2, dtype=torch.bool))
+    assert kept.tolist() == [0]
+    assert left.tolist() == [[0, 0, 4, 8]]
+
+
+def test_any_part_of_a_group_stays_after_a_crop() -> None:
+    """What is white is the group; in some draws its centre is cut off."""
+    pixels = torch.zeros(3, 60, 60, dtype=torch.uint8)
+    pixels[0, :40, :40] = 255
+    boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0], [30.0, 30.0, 60.0, 60.0]])
+    groups, little = torch.tensor([True, False]), 0
+    for draw in range(60):
+        image, left, rows = Augmentation(crop=1.0)(pixels, boxes, groups=groups, seed=(0, draw))
+        there = image[0] == 255
+        assert (0 in rows) == there.any()
+        if 0 in rows:
+            y, x = there.nonzero().T
+            assert left[0].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+            little += int(there.sum() < 400)
+    assert little

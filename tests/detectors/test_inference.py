@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from wildbox.classification import ConcurrentSoftmax, Softmax
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.faster_rcnn import small_faster_rcnn
-from wildbox.detectors.inference import View, predict, propose, views
+from wildbox.detectors.inference import View, _moved, predict, propose, views
+from wildbox.detectors.roi_heads import Candidates
 from wildbox.errors import ConfigError
 
 
@@ -110,3 +111,21 @@ def test_an_image_that_did_not_open_has_no_detections() -> None:
 def test_sizes_that_are_none() -> None:
     with pytest.raises(ConfigError, match="expected lengths in pixels"):
         views((0,))
+
+
+def test_a_wide_image_is_mirrored_by_its_width() -> None:
+    torch.manual_seed(1)
+    model, image = untrained(), torch.rand(3, 64, 96)
+    flipped = propose(model, [image], shown=(View(flipped=True),))[0][0]
+    plain = propose(model, [image.flip(-1)])[0][0]
+    height, width = plain.frame
+    assert height != width
+    x1, y1, x2, y2 = plain.boxes.unbind(1)
+    torch.testing.assert_close(flipped.boxes, torch.stack([width - x2, y1, width - x1, y2], dim=1))
+
+
+def test_each_side_of_a_view_is_scaled_by_itself() -> None:
+    found = Candidates(torch.tensor([[2.0, 3.0, 20.0, 30.0]]), torch.zeros(1, 1, 2), (30, 40))
+    moved = _moved(found, (60, 120))
+    assert moved.frame == (60, 120)
+    assert moved.boxes.tolist() == [[6.0, 6.0, 60.0, 60.0]]

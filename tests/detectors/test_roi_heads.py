@@ -15,6 +15,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from wildbox.classification import ConcurrentSoftmax, Rule, Softmax
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.faster_rcnn import cascade_rcnn, faster_rcnn, small_faster_rcnn
+from wildbox.detectors.roi_heads import Candidates
 from wildbox.errors import ConfigError, InputError
 from wildbox.vocabulary import Hierarchy
 
@@ -222,3 +223,29 @@ def test_boxes_keep_their_precision_under_autocast() -> None:
     assert found.boxes.dtype == found.logits.dtype == torch.float32
     rounded = found.boxes.bfloat16().float()
     assert (rounded != found.boxes).any()
+
+
+def test_a_score_of_the_threshold_is_left_out_as_in_torchvision() -> None:
+    heads = small_faster_rcnn(classes=1, rule=Softmax(), image_size=64, score_threshold=0.5).roi_heads
+    boxes = torch.tensor([[0.0, 0, 8, 8], [20, 0, 28, 8]])
+    assert heads.select(boxes, torch.tensor([[0.5, 0.5], [0.75, 0.25]]))["scores"].tolist() == [0.75]
+
+
+def test_later_stages_of_a_cascade_keep_the_objects_within_an_ignored_box() -> None:
+    """And leave out what else lies there by half or more."""
+    heads = small_faster_rcnn(classes=3, rule=Softmax(), image_size=64, cascade=True).roi_heads
+    target = {
+        "boxes": torch.tensor([[3.0, 3.0, 9.0, 9.0]]),
+        "labels": torch.tensor([1]),
+        "ignored": torch.tensor([[0.0, 0.0, 30.0, 30.0]]),
+    }
+    boxes = torch.tensor([[3.0, 3.0, 9.0, 9.5], [20.0, 20.0, 28.0, 28.0], [40.0, 40.0, 60.0, 60.0]])
+    (left,), (chosen,) = heads._assign_anew([boxes], [target], iou=0.7)
+    assert left.tolist() == boxes[[0, 2]].tolist()
+    assert chosen.foreground.tolist() == [True, False]
+
+
+def test_scores_and_not_logits_are_averaged_over_stages() -> None:
+    logits = torch.tensor([[[9.0, 0.0, 0.0]], [[0.0, 3.0, 0.0]]])
+    found = Candidates(torch.zeros(1, 4), logits, (8, 8)).scores(Softmax().scores)
+    torch.testing.assert_close(found, logits.softmax(dim=2).mean(dim=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wildbox.detectors.targets import assign
+from wildbox.detectors.targets import absorbed, assign
 
 TRUTH = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]])
 
@@ -42,3 +42,9 @@ def test_without_truth_or_proposals() -> None:
     none = {"boxes": torch.zeros(0, 4), "multi_hot": torch.zeros(0, 2, dtype=torch.bool)}
     assert assign(TRUTH, none).labels.int().tolist() == [[0, 0, 1]] * 3
     assert assign(torch.zeros(0, 4), target([[1], [1], [1]])).labels.shape == (0, 2)
+
+
+def test_half_of_the_area_is_enough_to_be_absorbed() -> None:
+    group = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    boxes = torch.tensor([[8.0, 0.0, 12.0, 4.0], [8.5, 0.0, 12.5, 4.0], [3.0, 3.0, 3.0, 5.0]])
+    assert absorbed(boxes, group).tolist() == [True, False, False]

@@ -15,7 +15,7 @@ from wildbox.annotations import Annotations
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import evaluate, protocol_named
-from wildbox.evaluation.bootstrap import Bootstrap, bootstrap
+from wildbox.evaluation.bootstrap import Bootstrap, _interval, bootstrap
 from wildbox.evaluation.matches import Matches
 from wildbox.vocabulary import Vocabulary
 
@@ -134,3 +134,8 @@ def test_what_cannot_be_sampled() -> None:
         bootstrap(protocol_named("voc-11-point").match(*empty))
     nothing = Bootstrap(np.array([np.nan]), np.full((4, 1), np.nan), (0, 4, ("a",)))
     assert np.isnan(nothing.of_class(0).low)
+
+
+def test_an_interval_has_the_deviations_from_the_mean_of_the_samples() -> None:
+    one = _interval(0.5, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), 0.5)  # mean 0.2, median 0
+    assert (one.value, one.low, one.high) == pytest.approx((0.5, 0.3, 0.3))

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from evaluation.small_tables import draw, found_of
 
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections
 from wildbox.errors import InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, compare, evaluate
 from wildbox.evaluation.bootstrap import Interval
@@ -155,3 +157,23 @@ def test_intervals_where_runs_know_their_matches(tmp_path: Path) -> None:
     elsewhere = evaluate(found, truth.select([0, 1]))
     with pytest.raises(InputError, match="different truths"):
         compare(["here", "there"], [runs[1], elsewhere])
+
+
+def test_an_image_that_only_the_last_run_names() -> None:
+    cat, boxes = Vocabulary(("cat",)), np.tile([0.0, 0.0, 1.0, 1.0], (2, 1))
+    rows, score = (np.arange(2), boxes, np.zeros(2, int)), np.array([0.9, 0.8])
+    truth = Annotations(cat, ("a", "b"), *rows)
+    runs = [evaluate(Detections(cat, images, *rows, score), truth) for images in (("a", "b"), ("b", "z"))]
+    found = compare(["x", "y"], runs, samples=20)
+    assert found.gain is not None
+    assert found.gain.mean().value == pytest.approx(runs[1].mean_ap - runs[0].mean_ap)
+
+
+def test_ties_of_gains_go_by_id(tmp_path: Path) -> None:
+    letters = Vocabulary(("b", "a"))
+    one, two = (
+        EvaluationResult(letters, np.full(2, x), np.ones(2, int), np.ones(2, int)) for x in (0.25, 0.5)
+    )
+    assert [row.class_id for row in gains(one, two)] == ["a", "b"]
+    compare(["x", "y"], [one, two]).write(tmp_path / "gains.csv")
+    assert [line[0] for line in (tmp_path / "gains.csv").read_text().splitlines()[1:]] == ["a", "b"]

@@ -48,3 +48,14 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("id,name\n1,cat\n")
     with pytest.raises(InputError, match="no column 'class_id'"):
         read_groups(tmp_path, Vocabulary(("a",)))
+
+
+def test_a_class_concurs_where_only_the_other_has_the_rate(tmp_path: Path) -> None:
+    """a is always b; b is a on 1 of 20 boxes, below the threshold; c is alone."""
+    image, label = [*range(20), 0, 30], [1] * 20 + [0, 2]
+    images = tuple(f"i{b}" for b in range(31))
+    names, box = Vocabulary(("a", "b", "c")), np.array([0.0, 0.0, 1.0, 1.0])
+    truth = Annotations(names, images, np.array(image), np.tile(box, (22, 1)), np.array(label))
+    write_audit(audit(truth), tmp_path)
+    told = read_groups(tmp_path, truth.vocabulary)["concurrence"]
+    assert list(told) == ["concurring", "concurring", "alone"]

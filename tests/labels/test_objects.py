@@ -15,7 +15,7 @@ from wildbox.annotations import Annotations, expand
 from wildbox.boxes import areas
 from wildbox.errors import ConfigError
 from wildbox.labels.objects import object_labels, same_object_pairs
-from wildbox.vocabulary import Hierarchy
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
 
@@ -122,3 +122,13 @@ def test_labels_of_no_boxes() -> None:
     objects = object_labels(table([], images=1))
     assert objects.offsets.tolist() == [0]
     assert objects.multi_hot([], CLASSES).shape == (0, CLASSES)
+
+
+def test_a_later_box_may_begin_before_by_a_tenth_of_the_width() -> None:
+    """The larger box stands second and begins 1.05 before the smaller: IoU 9.95 / 11 = 0.905."""
+    wide = np.array([[1.05, 0, 11, 10], [0, 0, 11, 10]])
+    for boxes in (wide, wide[:, [1, 0, 3, 2]]):
+        truth = Annotations(
+            Vocabulary(("a",)), ("x",), np.zeros(2, int), np.array(boxes, float), np.zeros(2, int)
+        )
+        assert same_object_pairs(truth).tolist() == [[0, 1]]

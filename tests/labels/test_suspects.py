@@ -11,6 +11,7 @@ from labels.crowded_tables import TREE, crowded, table
 from wildbox.annotations import Annotations, ImageLabels, expand
 from wildbox.labels.audit import LabelAudit, audit
 from wildbox.labels.suspects import Suspect, log_odds, surprises, suspects
+from wildbox.vocabulary import Hierarchy, Vocabulary
 
 UNIT = [0.0, 0.0, 1.0, 1.0]
 A, B, C, D, E, F = range(6)
@@ -94,3 +95,18 @@ def test_surprise_is_the_likelihood_ratio_to_the_likeliest_set() -> None:
             np.log2(max(likelihood(i, s) for s in every if i in s) / likelihood(i, labels)) for i in labels
         ]
         assert bits == pytest.approx(min(views))
+
+
+def test_kin_in_an_unexpanded_file_is_no_unlikely_set() -> None:
+    image, label = [*range(1200), 1200, 1200], [0] * 600 + [1] * 600 + [0, 1]
+    images = tuple(f"i{b}" for b in range(1201))
+    names, box = Vocabulary(("cat", "animal")), np.array([0.0, 0.0, 1.0, 1.0])
+    truth = Annotations(names, images, np.array(image), np.tile(box, (1202, 1)), np.array(label))
+    assert suspects(audit(truth))
+    assert not suspects(audit(truth, hierarchy=Hierarchy(2, [(0, 1)])))
+
+
+def test_examples_of_a_pair_carry_both_labels() -> None:
+    (one,) = by_kind(audit(boxes((100, (0, 5)), (900, (5,)))))["nearly-always"]
+    assert len(one.examples) == 4
+    assert {example.image_id for example in one.examples} <= {f"i{n}" for n in range(100)}

@@ -98,3 +98,10 @@ def test_refuses_no_image_and_what_are_no_counts() -> None:
     for counts in ([1.5], [-1], [[1]]):
         with pytest.raises(InputError, match="images per class"):
             exposure_of_counts(counts, balance=1.0, draws=10)
+
+
+def test_as_many_repeats_as_allowed_are_not_marked() -> None:
+    one = exposure([0, 1, 2], [0, 1], balance=None, draws=40, max_repeats=20)
+    assert one.repeats.tolist() == [20, 20]
+    assert not one.marked.any()
+    assert one.images_marked == 0

@@ -34,3 +34,9 @@ def test_steps_are_counted_from_0(step: int, steps: int) -> None:
 def test_refuses_a_lambda_below_0_before_it_is_its_turn() -> None:
     with pytest.raises(ConfigError, match="balance"):
         hybrid_balance(0, steps=10, start=0.5, balance=-0.7)
+
+
+def test_the_switching_step_is_rounded() -> None:
+    """0.29 * 100 is 28.999999999999996."""
+    told = [hybrid_balance(step, steps=100, start=0.29, balance=1.0) for step in (28, 29)]
+    assert told == [None, 1.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from training.small_run import draw_small_world, logged_losses, small_run
 from wildbox.annotations import Annotations
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.formats.coco import write_coco
+from wildbox.training import batches as batches_module
 from wildbox.training.batches import training_batches
 from wildbox.training.checkpoint import load_checkpoint
-from wildbox.training.config import AugmentConfig, DataConfig, RunConfig, SamplingConfig
+from wildbox.training.config import AugmentConfig, DataConfig, RunConfig, SamplingConfig, ScheduleConfig
 from wildbox.training.model import build_dataset
 from wildbox.training.run import train
 from wildbox.training.source import load_source
@@ -186,3 +188,45 @@ def test_images_of_like_aspect_share_a_batch_where_that_is_asked_for(sorted_: bo
     )  # fmt: skip
     kinds = [len({image.shape for image in images}) for images, _ in batches]
     assert kinds == ([1, 1] if sorted_ else [2, 2])
+
+
+def ten_steps(accumulate: int) -> RunConfig:
+    """Of eight images each, the last five balanced."""
+    return RunConfig(
+        data=DataConfig(boxes=Path("b.csv"), images=Path("i")),
+        sampling=SamplingConfig(hybrid_start=0.5, balance=1.0),
+        schedule=ScheduleConfig(steps=10, warmup_steps=0, batch_size=8, accumulate=accumulate, workers=0),
+        device="cpu",
+    )
+
+
+def eleven_images(*, rare: bool) -> Annotations:
+    """Each holds class a, but for the last, which may hold b."""
+    image, boxes = np.arange(11), np.tile([0.0, 0.0, 1.0, 1.0], (11, 1))
+    label = np.where(rare & (image == 10), 1, 0)
+    return Annotations(Vocabulary(("a", "b")), tuple(map(str, range(11))), image, boxes, label)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_hybrid_switches_at_a_step_of_the_optimizer(accumulate: int) -> None:
+    """Half of the balanced draws show the one image of b."""
+    drawn = batches_module._stream(eleven_images(rare=True), ten_steps(accumulate)).draws(0, 80)
+    assert (
+        drawn.tolist() == batches_module._stream(eleven_images(rare=True), ten_steps(1)).draws(0, 80).tolist()
+    )
+    assert sorted(drawn[:11].tolist()) == list(range(11))
+    assert (drawn[40:] == 10).sum() > 10
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_a_step_begins_where_the_one_before_ended(accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "BatchLoader", lambda _, batches, **__: batches)
+    nothing: Any = None
+    for step in (0, 1, 7):
+        for rank in (0, 1):
+            place: dict[str, Any] = {"step": step, "rank": rank, "world_size": 2, "pin_memory": False}
+            truth = eleven_images(rare=False)
+            found: Any = training_batches(nothing, truth, ten_steps(accumulate), **place)
+            numbers = [[number for _, number in batch] for batch in found]
+            assert len(numbers) == (10 - step) * accumulate
+            assert [n for batch in numbers for n in batch] == list(range(8 * step + rank, 80, 2))

@@ -11,11 +11,12 @@ from torch import nn
 from training.small_run import draw_small_world, small_run
 
 from wildbox.annotations import Annotations
+from wildbox.detectors.suppression import SoftNMS
 from wildbox.errors import InputWarning
 from wildbox.training.checkpoint import load_checkpoint
 from wildbox.training.config import ModelConfig, RuleName
 from wildbox.training.devices import launch
-from wildbox.training.model import build_rule
+from wildbox.training.model import build_rule, build_suppression
 from wildbox.training.run import train
 from wildbox.training.source import Source, load_source
 from wildbox.training.trainer import Trainer, training_rates
@@ -75,3 +76,9 @@ def test_rates_are_cut_bounded_and_sharpened_as_settings_say() -> None:
     assert rate(rate_gamma=0, rate_threshold=0.25) == 0
     assert rate(rate_gamma=0, rate_bound="wilson") == 0
     assert rate(rate_bound="wilson", rate_threshold=0) == pytest.approx(0.0456, abs=1e-4)
+
+
+def test_settings_of_soft_nms() -> None:
+    found = build_suppression(ModelConfig(suppression="linear", nms_iou=0.7, score_threshold=0.02))
+    assert isinstance(found, SoftNMS)
+    assert (found.method, found.iou, found.min_score) == ("linear", 0.7, 0.02)

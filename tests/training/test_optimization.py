@@ -76,3 +76,17 @@ def test_patterns_that_cannot_be_meant_are_told() -> None:
         freeze(model, ["0.wieght"])
     with pytest.raises(ConfigError, match="leaves nothing to learn"):
         freeze(model, ["*"])
+
+
+def test_the_average_forgets_the_first_weights_as_it_says() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    expected = 0.0
+    with torch.no_grad():
+        average = averaged_weights(model, 0.9)
+        for n in range(120):
+            model.weight.fill_(float(n + 1))
+            average.update_parameters(model)
+            decay = min(0.9, (1 + n) / (10 + n)) if n else 0.0  # the first is a copy
+            expected = decay * expected + (1 - decay) * (n + 1)
+    (weight,) = average.module.parameters()
+    assert weight.item() == pytest.approx(expected, rel=1e-5)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, ImageLabels
 from wildbox.errors import InputError
 from wildbox.formats.coco import write_coco
 from wildbox.training.config import DataConfig
-from wildbox.training.source import load_source
+from wildbox.training.source import Source, load_source, with_vocabulary_of
 from wildbox.vocabulary import Vocabulary
 
 
@@ -59,3 +59,14 @@ def test_a_line_is_one_image(tmp_path: Path, lists: dict[str, str], ids: str) ->
 def test_lists_that_do_not_fit(tmp_path: Path, lines: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         chosen(tmp_path, only=lines)
+
+
+def test_image_labels_follow_their_classes_into_another_vocabulary() -> None:
+    labels = ImageLabels(np.array([0, 0]), np.array([0, 1]), np.array([True, False]))
+    box, one = np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([0])
+    small = Annotations(Vocabulary(("c", "b")), ("x",), one, box, one + 1, image_labels=labels)
+    large = Annotations(Vocabulary(("a", "b", "c")), ("y",), one, box, one)
+    sources = [Source(table, Path(), None, relative=False) for table in (small, large)]
+    found = with_vocabulary_of(*sources).annotations
+    assert found.label.tolist() == [1]
+    assert found.image_labels.label.tolist() == [2, 1]

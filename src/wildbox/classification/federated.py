@@ -72,7 +72,7 @@ def federated_classes(
     waiting = torch.empty_like(weights).exponential_(generator=generator)
     keys = (weights.log() - waiting.log()).masked_fill(present, torch.inf)
     keys, chosen = keys.topk(min(number, len(weights)))
-    return present.scatter(0, chosen, keys > -torch.inf) | present
+    return present.scatter(0, chosen, keys > -torch.inf)
 
 
 class Federated(nn.Module):
