@@ -128,7 +128,5 @@ def test_a_later_box_may_begin_before_by_a_tenth_of_the_width() -> None:
     """The larger box stands second and begins 1.05 before the smaller: IoU 9.95 / 11 = 0.905."""
     wide = np.array([[1.05, 0, 11, 10], [0, 0, 11, 10]])
     for boxes in (wide, wide[:, [1, 0, 3, 2]]):
-        truth = Annotations(
-            Vocabulary(("a",)), ("x",), np.zeros(2, int), np.array(boxes, float), np.zeros(2, int)
-        )
+        truth = Annotations(Vocabulary(("a",)), ("x",), np.zeros(2, int), boxes, np.zeros(2, int))
         assert same_object_pairs(truth).tolist() == [[0, 1]]

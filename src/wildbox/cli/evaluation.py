@@ -104,7 +104,8 @@ def evaluate(
         raise ConfigError("there are no intervals for VOC's eleven points: leave out --samples")
     if protocol in ("coco", "lvis"):
         given = (classes, hierarchy, image_labels, group_of_weight, verified_only, matches, curves)
-        _check_coco(protocol, truth, further=expand_detections or samples or given != (None,) * len(given))
+        further = bool(expand_detections or samples) or any(value is not None for value in given)
+        _check_coco(protocol, truth, further=further)
         result = evaluate_coco_files(detections, read_coco_truth(truth), lvis=protocol == "lvis")
     else:
         rules = protocol_named(protocol, group_of_weight=group_of_weight, verified_only=verified_only)
@@ -127,7 +128,7 @@ def evaluate(
     console.print(f"{protocol}; per class in {out}")
 
 
-def _check_coco(protocol: str, truth: Path, *, further: bool | int) -> None:
+def _check_coco(protocol: str, truth: Path, *, further: bool) -> None:
     if further:
         raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
     if ".json" not in truth.suffixes:

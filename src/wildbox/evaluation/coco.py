@@ -59,7 +59,7 @@ def read_coco_truth(path: str | Path) -> CocoTruth:
     except FileNotFoundError as error:
         raise InputError("cannot be read: No such file or directory", path=path) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a COCO file, whose ids are from 0 on: {error}", path=path) from error
+        raise InputError(f"not a COCO file: {error}", path=path) from error
     if not dataset.imgs or not dataset.cats or not dataset.stats()["annotation_count"]:
         message = "expected images, annotations and categories; one of the lists is empty or missing"
         raise InputError(message, path=path)

@@ -149,13 +149,13 @@ def kept(
     truth: Annotations,
     outcome: Outcomes,
     tied: Bools,
-    **settings: Any,
+    *,
+    protocol: str,
+    group_of_weight: float,
+    verified_only: bool,
+    iou: float,
 ) -> Matches:
-    """What is kept of a match; see `match` for its outcome and ties. The scores are not copied without need.
-
-    Args:
-        settings: `SETTINGS`.
-    """
+    """What is kept of a match; see `match` for its outcome and ties. The scores are not copied without need."""
     narrow: type[np.integer[Any]] = np.uint16 if len(truth.vocabulary) <= 2**16 else np.int32
     label, score = detections.label.astype(narrow), detections.score
     if tied.any():
@@ -171,14 +171,17 @@ def kept(
     return Matches(
         truth.vocabulary,
         truth.image_ids,
-        offsets=detections.offsets,
-        label=label,
-        score=score,
-        outcome=outcome,
-        truth_image=truth.image.astype(np.int32),
-        truth_label=truth.label.astype(narrow),
-        truth_is_group_of=truth.is_group_of,
-        **settings,
+        protocol,
+        group_of_weight,
+        detections.offsets,
+        label,
+        score,
+        outcome,
+        truth.image.astype(np.int32),
+        truth.label.astype(narrow),
+        truth.is_group_of,
+        verified_only,
+        iou,
     )
 
 

@@ -112,8 +112,16 @@ class Protocol:
 
     def kept(self, detections: Detections, truth: Annotations, outcome: Outcomes, tied: Bools) -> Matches:
         """What `outcomes` gives, kept small."""
-        settings = {name: getattr(self, name) for name in ("group_of_weight", "verified_only", "iou")}
-        return kept(detections, truth, outcome, tied, protocol=self.name, **settings)
+        return kept(
+            detections,
+            truth,
+            outcome,
+            tied,
+            protocol=self.name,
+            group_of_weight=self.group_of_weight,
+            verified_only=self.verified_only,
+            iou=self.iou,
+        )
 
     def result(self, matches: Matches, *, has_image_labels: bool = True) -> EvaluationResult:
         """Numbers of all matches.

@@ -99,9 +99,12 @@ class Canvas:
         for text, told in texts.items():
             text.set_fontfamily(families(told))
         if missing := undrawable(texts.values()):
-            count = f"{missing[:10]}{f' and {len(missing) - 10} more' if len(missing) > 10 else ''}"
+            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             tell(
-                {f"no installed font has {count}: empty boxes in names, until one is installed": 1}, path=path
+                {
+                    f"no installed font has {missing[:10]}{more}: empty boxes in names, until one is installed": 1
+                },
+                path=path,
             )
         with whole_file(path) as temporary:
             self.figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 
 import matplotlib
@@ -50,10 +51,8 @@ def _family_with(char: str) -> str | None:
 def _installed() -> list[FontEntry]:
     """The plainest first, ties by name; matplotlib's list may be older than what is installed by now."""
     for path in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:
-        try:
+        with suppress(OSError, RuntimeError):  # damaged, or of a kind that it cannot draw
             fontManager.addfont(path)
-        except (OSError, RuntimeError):  # damaged, or of a kind that it cannot draw
-            continue
     entries = (entry for entry in fontManager.ttflist if not entry.name.startswith(_NO_LETTERS))
     return sorted(entries, key=_plainness)
 
