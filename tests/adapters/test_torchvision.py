@@ -146,6 +146,21 @@ def test_detections_are_scored_by_the_rule_and_may_share_a_box() -> None:
     assert boxes[0] & boxes[1]  # softmax would have said background
 
 
+def test_a_score_at_the_threshold_is_left_out_as_in_torchvision() -> None:
+    theirs = detector().eval()
+    ours = use_rule(copy.deepcopy(theirs), Sigmoid())
+    with torch.no_grad():
+        for model in (theirs, ours):
+            model.roi_heads.box_predictor.cls_score.weight.zero_()
+            model.roi_heads.score_thresh = 0.5
+        theirs.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, -200.0, -200.0]))
+        ours.roi_heads.box_predictor.cls_score.bias.zero_()
+        assert [len(model(IMAGES[:1])[0]["boxes"]) for model in (theirs, ours)] == [0, 0]
+        for model in (theirs, ours):
+            model.roi_heads.score_thresh = 0.4999
+        assert all(len(model(IMAGES[:1])[0]["boxes"]) for model in (theirs, ours))
+
+
 def test_images_without_boxes_and_every_parameter_learns() -> None:
     model = use_rule(detector(), Sigmoid())
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}

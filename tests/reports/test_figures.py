@@ -73,14 +73,17 @@ def test_figure_has_a_column_per_table_and_a_row_per_image(tmp_path: Path) -> No
 
 def test_boxes_below_the_threshold_are_not_drawn(tmp_path: Path) -> None:
     boxes, label = np.array([[10.0, 10, 60, 60]]), np.array([CAT])
-    for name, score in (("low", 0.49), ("none", None)):
+    for name, score in (("low", 0.49), ("none", None), ("just", 0.5)):
         panel = (
             LabelledBoxes(boxes, label, np.array([score])) if score else LabelledBoxes(boxes[:0], label[:0])
         )
         side_by_side([Row(blank(0), [panel])], ["x"], tmp_path / f"{name}.png", names=NAMES)
-    low, none = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("low", "none"))
+    low, none, just = (
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("low", "none", "just")
+    )
     panel_pixels = np.s_[: int(2.1 * DPI)]  # below stands a note, which names the threshold only with scores
     assert np.array_equal(low[panel_pixels], none[panel_pixels])
+    assert not np.array_equal(just[panel_pixels], none[panel_pixels])
 
 
 def test_a_full_panel_says_how_many_names_it_has_no_room_for(tmp_path: Path) -> None:
@@ -106,6 +109,8 @@ def test_images_where_columns_differ_on_wanted_classes_come_first() -> None:
     assert choose_images(truth, columns, count=9)[-1] == 4
     weak = {"a": columns["a"], "b": found(truth, [1, 2, 3], [CAT, CUP, PET], score=0.2)}
     assert choose_images(truth, weak, count=1, classes=[CUP]) == [2]
+    just = {"a": found(truth, [2], [CUP], score=0.5), "b": found(truth, [], [])}
+    assert all(choose_images(truth, just, count=1, threshold=0.5, seed=seed) == [2] for seed in range(5))
     assert choose_images(truth, {}, count=1, classes=[PET]) == [3]
 
 
