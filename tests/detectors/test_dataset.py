@@ -13,7 +13,7 @@ from PIL import Image
 from wildbox.annotations import Annotations
 from wildbox.detectors.augmentation import Augmentation
 from wildbox.detectors.dataset import DetectionDataset, check_files, images_of, load_image
-from wildbox.errors import InputError
+from wildbox.errors import InputError, InputWarning
 from wildbox.vocabulary import Vocabulary
 
 
@@ -154,6 +154,15 @@ def test_images_of_one_id_are_named(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     with pytest.raises(InputError, match=r"x\.jpg and x\.png are images of one id, 'x'"):
         images_of(tmp_path, Vocabulary(("a",)), relative=True)
+
+
+def test_what_a_folder_of_images_holds_beside_is_told(tmp_path: Path) -> None:
+    for name in ("x.png", "y.webp", ".x.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "more").mkdir()
+    with pytest.warns(InputWarning, match=r"2 folders or images of other kinds \(more, \.\.\.\) passed over"):
+        assert images_of(tmp_path, Vocabulary(("a",)), relative=True).image_ids == ("x",)
 
 
 def test_an_image_that_lies_on_its_side_is_told(folder: Path) -> None:

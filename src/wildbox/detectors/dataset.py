@@ -237,18 +237,28 @@ def check_files(annotations: Annotations, folder: str | Path, *, max_absent_shar
 
 
 def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> Annotations:
-    """The images of a folder (.jpg, .jpeg, .png, sorted) as a table without boxes; ids are the files' stems.
+    """A folder's images (.jpg, .jpeg, .png, not hidden, sorted) as a table without boxes; ids are the files' stems.
 
     Args:
         relative: the unit that detections on them shall have: shares of the image, or pixels. An image that does
             not open has a side of 1 pixel then: whoever decodes it tells.
+    Warns:
+        InputWarning: the folder has folders, or images of other kinds, which are passed over.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError("no such folder of images", path=folder)
-    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    files, others = [], []
+    for path in sorted(folder.glob("[!.]*")):
+        if path.suffix.lower() in {".jpg", ".jpeg", ".png"}:
+            files.append(path)
+        elif path.is_dir() or path.suffix.lower() in Image.registered_extensions():
+            others.append(path)
     if not files:
         raise InputError("no .jpg, .jpeg or .png file in this folder", path=folder)
+    if others:
+        told = f"{len(others):,} folders or images of other kinds ({others[0].name}, ...)"
+        warnings.warn(f"{folder}: {told} passed over: only .jpg, .jpeg and .png", InputWarning, stacklevel=2)
     stems: dict[str, Path] = {}
     for file in files:
         if (other := stems.setdefault(file.stem, file)) is not file:
