@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from wildbox.annotations import Annotations
 from wildbox.evaluation import EvaluationResult
 from wildbox.labels import audit
+from wildbox.labels.files import write_audit
 from wildbox.reports import study as report
 from wildbox.study import StudyConfig, StudyResult, StudyRun
-from wildbox.training.config import DataConfig
+from wildbox.training.config import DataConfig, ModelConfig
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 LETTERS = Vocabulary(tuple("abcdef"))
@@ -94,3 +96,17 @@ def test_the_four_combinations(study: StudyResult, tmp_path: Path, monkeypatch: 
 
 def test_the_best_log_of_a_run(study: StudyResult) -> None:
     assert [report._best_log(run) for run in study.config.runs] == ["balance_bsl_sm", "balance_cs_csmconf"]
+
+
+@pytest.mark.parametrize(("gamma", "told"), [(1.0, ""), (0.5, "rate_bound = rate, rate_gamma = 0.5.")])
+def test_rates_that_the_runs_changed_are_told(
+    study: StudyResult, tmp_path: Path, gamma: float, told: str
+) -> None:
+    (tmp_path / "figures").mkdir()
+    write_audit(study.audit, tmp_path / "audit")
+    config = study.config.model_copy(update={"model": ModelConfig(rate_gamma=gamma)})
+    concurring = report.concurring_classes(study.audit)
+    section = report._audit_section(replace(study, config=config), concurring, tmp_path)
+    (caption,) = (f.caption for f in section.figures if f.alt == "Matrix of concurrent rates")
+    assert caption.endswith(told)
+    assert ("changed" in caption) == bool(told)

@@ -122,10 +122,14 @@ def _audit_section(study: StudyResult, concurring: ConcurringClasses, out: Path)
     pictures = [Picture(figures / "imbalance.png", "Boxes and images of each class, most frequent first")]
     if len(concurring.every):
         rates_matrix(audit.rates.values, figures / "rates.png", names=names)
-        pictures.append(
-            Picture(figures / "rates.png", "Matrix of concurrent rates",
-                    "Row: a class; column: the share of its boxes that also carry the other label.")
-        )  # fmt: skip
+        caption = "Row: a class; column: the share of its boxes that also carry the other label."
+        model = study.config.model
+        if (model.rate_bound, model.rate_gamma) != ("rate", 1):
+            caption += (
+                f" The runs changed these rates: rate_bound = {model.rate_bound}, "
+                f"rate_gamma = {model.rate_gamma:g}."
+            )
+        pictures.append(Picture(figures / "rates.png", "Matrix of concurrent rates", caption))
     total = audit.summary()
     pairs = csv_table(
         out / "audit" / "confusion_pairs.csv",
