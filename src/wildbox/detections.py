@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, indices, members, order_by_image
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
-from wildbox.vocabulary import Hierarchy, Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary, check_same_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +142,9 @@ class Detections:
         Raises:
             InputError: detections on an image that the truth does not know, or another vocabulary.
         """
-        if self.vocabulary.ids != truth.vocabulary.ids:
-            raise InputError("detections and truth have different vocabularies")
+        check_same_classes(
+            self.vocabulary, truth.vocabulary, "detections and truth have different vocabularies"
+        )
         if self.image_ids == truth.image_ids:
             return self
         position = {id_: i for i, id_ in enumerate(truth.image_ids)}
@@ -176,8 +177,10 @@ def concatenate_detections(parts: Sequence[Detections]) -> Detections:
     >>> concatenate_detections([a, b]).image_ids
     ('x', 'y')
     """
-    if not parts or any(part.vocabulary.ids != parts[0].vocabulary.ids for part in parts):
-        raise InputError("expected tables of detections, of the same classes")
+    if not parts:
+        raise InputError("expected tables of detections")
+    for part in parts:
+        check_same_classes(parts[0].vocabulary, part.vocabulary, "expected detections of the same classes")
     ids = tuple(dict.fromkeys(id_ for part in parts for id_ in part.image_ids))
     position = {id_: i for i, id_ in enumerate(ids)}
     image = [np.array([position[id_] for id_ in part.image_ids], np.int64)[part.image] for part in parts]

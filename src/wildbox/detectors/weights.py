@@ -114,7 +114,10 @@ def _compare_classes(content: dict[str, Any], vocabulary: Vocabulary | None) -> 
     ids = content.get("class_ids")
     if ids is None or vocabulary is None:
         return False, ""
-    if tuple(ids) == vocabulary.ids:
+    theirs = Vocabulary(tuple(ids), tuple(content.get("class_names", ids)))
+    if told := theirs.contradiction(vocabulary):
+        return False, f"the class head is new: {told} now"
+    if theirs.ids == vocabulary.ids:
         return True, ""
     shared = len(set(ids) & set(vocabulary.ids))
     return False, f"the class head is new: {len(ids)} classes there, {len(vocabulary)} now, {shared} shared"

@@ -18,7 +18,7 @@ from wildbox.ensembling.lists import offsets_of, sort_rows
 from wildbox.ensembling.weights import relative_weights
 from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.threads import over_lists
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Vocabulary, check_same_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +142,7 @@ def on_same_images(models: Sequence[Detections], *, names: Sequence[str] | None 
 
 def _positions(first: Detections, other: Detections, number: int) -> Ints:
     """Where the images of a model stand among those of the first."""
-    if other.vocabulary.ids != first.vocabulary.ids:
-        ours, theirs = (set(model.vocabulary.ids) for model in (first, other))
-        odd = sorted(ours ^ theirs)
-        told = f"for example {odd[0]!r}" if odd else "the same in another order"
-        raise InputError(f"model {number} has other classes than model 1: {told}")
+    check_same_classes(first.vocabulary, other.vocabulary, f"model {number} has other classes than model 1")
     if other.image_ids == first.image_ids:
         return np.arange(len(first.image_ids))
     position = {id_: i for i, id_ in enumerate(first.image_ids)}

@@ -18,7 +18,7 @@ from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.formats.files import read_json, tell
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Vocabulary, check_same_classes
 
 if TYPE_CHECKING:
     from hotcoco import COCO, COCOeval
@@ -203,8 +203,9 @@ def _places(ids: Floats, known: Ints, name: str) -> Ints:
 
 def _rows(detections: Detections, truth: CocoTruth) -> Floats:
     """A table as (D, 7): image id, x, y, width, height, score, category id."""
-    if detections.vocabulary.ids != truth.vocabulary.ids:
-        raise InputError("detections and truth have different vocabularies")
+    check_same_classes(
+        detections.vocabulary, truth.vocabulary, "detections and truth have different vocabularies"
+    )
     number = dict(zip(truth.image_ids, truth.image_numbers.tolist(), strict=True))
     numbers = np.array([number.get(id_, -1) for id_ in detections.image_ids], np.int64)
     image = numbers[detections.image] if len(detections) else detections.image

@@ -22,7 +22,7 @@ from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import Curves
 from wildbox.evaluation.matches import Matches
 from wildbox.formats.files import read_text, whole_file, write_csv
-from wildbox.vocabulary import Vocabulary
+from wildbox.vocabulary import Vocabulary, check_same_classes
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
 ENDINGS = (".csv", ".json", ".md")
@@ -197,8 +197,8 @@ def check_comparable(one: EvaluationResult, other: EvaluationResult, names: str)
 
     A log's protocol is not known, but what columns it has is.
     """
-    if one.vocabulary.ids != other.vocabulary.ids:
-        raise InputError(f"the results to compare are of different classes: {names}")
+    message = f"the results to compare are of different classes: {names}"
+    check_same_classes(one.vocabulary, other.vocabulary, message)
     told = one.protocol, other.protocol
     if not all(told) and one.columns and other.columns:
         told = (", ".join(one.columns), ", ".join(other.columns))

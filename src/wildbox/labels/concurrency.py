@@ -183,18 +183,19 @@ class ConcurrentRates:
         return ConcurrentRates(self.vocabulary, sharp, self.boxes, self.matched)
 
     def write(self, path: str | Path) -> None:
-        """CSV class, other, rate, boxes, matched, lower, upper: the rates above 0, by class ids.
+        """CSV class, other, rate, boxes, matched, lower, upper, class_name, other_name: the rates above 0.
 
-        lower and upper are the 95 % Wilson interval of matched / boxes, which the hierarchy may have overruled.
+        class and other are ids. lower and upper are the 95 % Wilson interval of matched / boxes, which the hierarchy
+        may have overruled.
         """
-        ids = self.vocabulary.ids
+        ids, names = self.vocabulary.ids, self.vocabulary.names
         lower, upper = wilson_interval(self.matched, self.boxes[:, None])
         columns = (self.values, np.broadcast_to(self.boxes[:, None], lower.shape), self.matched, lower, upper)
         rows = (
-            (ids[i], ids[j], *(column[i, j].item() for column in columns))
+            (ids[i], ids[j], *(column[i, j].item() for column in columns), names[i], names[j])
             for i, j in np.argwhere(self.values > 0)
         )
-        write_csv(path, (*RATE_COLUMNS, "lower", "upper"), rows)
+        write_csv(path, (*RATE_COLUMNS, "lower", "upper", "class_name", "other_name"), rows)
 
     @classmethod
     def read(cls, path: str | Path, vocabulary: Vocabulary) -> ConcurrentRates:
@@ -202,11 +203,12 @@ class ConcurrentRates:
 
         Raises:
             InputError: a missing column, an unknown class, a rate outside [0, 1], a pair that stands twice, a
-                class that concurs with itself; with file and line.
+                class that concurs with itself; with file and line. Classes of other names (where it has names).
         """
         classes = len(vocabulary)
         values, boxes = np.zeros((classes, classes)), np.zeros(classes, np.int64)
         matched = np.zeros((classes, classes), np.int64)
+        names: dict[str, str] = {}
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -227,8 +229,11 @@ class ConcurrentRates:
                         f"{row['class']!r} with {row['other']!r} stands here for the second time"
                     )
                 values[i, j], boxes[i], matched[i, j] = rate, support, both
+                names |= {row[key]: row.get(f"{key}_name") or row[key] for key in ("class", "other")}
         except (ValueError, csv.Error) as error:
             raise InputError(str(error), path=path, line=max(rows.line_num, 1)) from error
+        if told := Vocabulary(tuple(names), tuple(names.values())).contradiction(vocabulary):
+            raise InputError(f"rates of other classes: {told}", path=path)
         return cls(vocabulary, values, boxes, matched)
 
 

@@ -24,19 +24,22 @@ def read_groups(folder: str | Path, vocabulary: Vocabulary) -> dict[str, NDArray
         "frequency": (C,) head, middle, tail or absent; "concurrence": (C,) concurring, where a class has a rate above
         0 with another or another with it, or alone. Both are "" for a class that the audit does not know.
     Raises:
-        InputError: no such files, a missing column, or none of the classes.
+        InputError: no such files, a missing column, none of the classes, or classes of other names.
     """
     path = Path(folder) / "classes.csv"
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(f"no column {missing[0]!r}; expected that of an audit", path=path, line=1)
-    group = {row["class_id"]: row["group"] for row in reader}
+    rows = {row["class_id"]: row for row in reader}
+    group = {id_: row["group"] for id_, row in rows.items()}
     if not group.keys() & set(vocabulary.ids):
         raise InputError(
             f"an audit of other classes: {vocabulary.ids[0]!r} and all others are not there", path=path
         )
-    audited = Vocabulary(tuple(group))
+    audited = Vocabulary(tuple(rows), tuple(row.get("class_name") or id_ for id_, row in rows.items()))
+    if told := audited.contradiction(vocabulary):
+        raise InputError(f"an audit of other classes: {told}", path=path)
     rates = ConcurrentRates.read(Path(folder) / "concurrent_rates.csv", audited).values
     concurs = (rates > 0).any(axis=0) | (rates > 0).any(axis=1)
     kind = dict(zip(group, np.where(concurs, "concurring", "alone").tolist(), strict=True))

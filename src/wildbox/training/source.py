@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wildbox.annotations import Annotations, expand
-from wildbox.errors import ConfigError, InputError
+from wildbox.errors import ConfigError, InputError, VocabularyError
 from wildbox.formats.coco import read_coco
 from wildbox.formats.open_images import read_classes, read_hierarchy, read_image_list, read_open_images
 from wildbox.formats.tiles import cut_tiles
@@ -107,8 +107,10 @@ def with_vocabulary_of(source: Source, other: Source) -> Source:
     """`source` with the classes of `other`, for a validation set whose file lists only what occurs in it.
 
     Raises:
-        VocabularyError: a class of `source` that `other` does not have.
+        VocabularyError: a class of `source` that `other` does not have, or has by another name.
     """
+    if told := other.annotations.vocabulary.contradiction(source.annotations.vocabulary):
+        raise VocabularyError(f"training and validation number their classes differently: {told}")
     if source.annotations.vocabulary.ids == other.annotations.vocabulary.ids:
         return source
     if source.hierarchy is not None:

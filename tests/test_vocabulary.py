@@ -1,0 +1,90 @@
+"""When ids of two vocabularies are not the same classes, and who asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wildbox.annotations import Annotations
+from wildbox.detections import Detections, concatenate_detections
+from wildbox.detectors.weights import _compare_classes
+from wildbox.ensembling import weighted_boxes_fusion
+from wildbox.errors import InputError
+from wildbox.evaluation import EvaluationResult, evaluate, gains
+from wildbox.labels import ConcurrentRates, audit
+from wildbox.labels.files import write_audit
+from wildbox.labels.groups import read_groups
+from wildbox.training.source import Source, with_vocabulary_of
+from wildbox.vocabulary import Vocabulary
+
+HERE = Vocabulary(("1", "2", "3"), ("cat", "dog", "cow"))
+SWAPPED = Vocabulary(("1", "2", "3"), ("dog", "cat", "cow"))
+TOLD = "class '1' is '(cat|dog)' and '(cat|dog)'"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("cat", "dog", "cow"), ""),
+        (("Cat", "DOG", "cow"), ""),  # as others write it
+        (("cat", "hound", "cow"), ""),
+        ((), ""),  # ids alone
+        (("1", "dog", "cow"), ""),
+        (("dog", "cat", "cow"), "class '1' is 'cat' and 'dog'"),
+        (("cat", "cow", "ox"), "class '2' is 'dog' and 'cow'"),
+        (("tiger", "lion", "Ox"), "class '1' is 'cat' and 'tiger'"),  # nothing in common
+    ],
+)
+def test_names_contradict(names: tuple[str, ...], told: str) -> None:
+    other = Vocabulary(HERE.ids, names)
+    assert HERE.contradiction(other) == told
+    assert bool(other.contradiction(HERE)) == bool(told)
+
+
+def test_only_shared_ids_speak_and_a_name_may_stand_twice() -> None:
+    assert HERE.contradiction(Vocabulary(("7", "3"), ("cat", "cow"))) == ""
+    assert HERE.contradiction(Vocabulary(("7", "8"), ("tiger", "lion"))) == ""
+    mice = Vocabulary(("a", "b", "c"), ("Mouse", "Mouse", "Cat"))
+    assert mice.contradiction(mice) == ""
+    assert mice.contradiction(Vocabulary(("a", "b", "c"), ("Mouse", "Computer mouse", "Cat"))) == ""
+
+
+def test_no_number_is_told_across_other_classes(tmp_path: Path) -> None:
+    one, box, ones = np.zeros(1, np.int64), np.array([[0.0, 0, 1, 1]]), np.ones(3, np.int64)
+    truth, odd = (
+        Annotations(v, ("x",), np.zeros(2, np.int64), np.tile(box, (2, 1)), np.arange(2))
+        for v in (HERE, SWAPPED)
+    )
+    found, more = (Detections(v, ("x",), one, box, one, np.ones(1)) for v in (SWAPPED, HERE))
+    log, other = (EvaluationResult(v, np.full(3, 0.5), ones, ones) for v in (HERE, SWAPPED))
+    rates = audit(truth).rates
+    rates.write(tmp_path / "rates.csv")
+    write_audit(audit(truth), tmp_path / "audit")
+    training, validation = (Source(table, tmp_path, None, relative=False) for table in (truth, odd))
+    for tried in (
+        lambda: evaluate(found, truth),
+        lambda: evaluate(found, truth, protocol="voc"),
+        lambda: concatenate_detections([found, more]),
+        lambda: weighted_boxes_fusion([found, more]),
+        lambda: gains(log, other),
+        lambda: ConcurrentRates.read(tmp_path / "rates.csv", SWAPPED),
+        lambda: read_groups(tmp_path / "audit", SWAPPED),
+        lambda: with_vocabulary_of(validation, training),
+    ):
+        with pytest.raises(InputError, match=TOLD):
+            tried()
+    assert np.array_equal(ConcurrentRates.read(tmp_path / "rates.csv", HERE).values, rates.values)
+    assert np.array_equal(
+        ConcurrentRates.read(tmp_path / "rates.csv", Vocabulary(HERE.ids)).values, rates.values
+    )
+
+
+def test_a_class_head_is_of_names_too() -> None:
+    saved = {"class_ids": list(HERE.ids), "class_names": list(HERE.names)}
+    assert _compare_classes(saved, HERE) == (True, "")
+    assert _compare_classes(saved, SWAPPED) == (
+        False,
+        "the class head is new: class '1' is 'cat' and 'dog' now",
+    )
