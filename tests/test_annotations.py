@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from formats.drawn_tables import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildbox.annotations import Annotations, ImageLabels, expand, order_by_image
+from wildbox.annotations import Annotations, ImageLabels, concatenate, expand, order_by_image
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.vocabulary import Hierarchy, Vocabulary
@@ -80,3 +82,15 @@ def test_image_labels_expand_as_boxes_do_or_downwards() -> None:
     found = expand(truth, Hierarchy(5, [(0, 1), (1, 4), (3, 2)])).image_labels
     told = sorted(zip(found.label.tolist(), found.is_positive.tolist(), strict=True))
     assert told == [(0, True), (1, True), (2, False), (3, False), (4, True)]
+
+
+def test_files_keep_their_names_beside_a_table_without() -> None:
+    named, plain = (
+        Annotations(
+            Vocabulary(("a",)), (id_,), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64)
+        )
+        for id_ in "xy"
+    )
+    named = replace(named, file_names=("part/x.png",))
+    assert concatenate([named, plain]).file_names == ("part/x.png", "y.jpg")
+    assert concatenate([plain]).file_names == ()

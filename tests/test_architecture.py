@@ -21,7 +21,7 @@ CODE = [
 
 FLOORS = (
     ("errors",),
-    ("boxes", "threads", "vocabulary"),
+    ("boxes", "columns", "threads", "vocabulary"),
     ("annotations",),
     ("detections",),
     ("formats",),

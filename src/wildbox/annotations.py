@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wildbox.columns import checked_column, checked_ids
 from wildbox.errors import InputError
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -26,12 +27,10 @@ Bools = NDArray[np.bool_]
 BOX_COLUMNS = ("image", "boxes", "label", "is_group_of")
 
 
-def _column(value: ArrayLike, dtype: type, name: str, rows: int) -> NDArray[Any]:
-    column: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
-    if column.shape[0] != rows:
-        raise InputError(f"column {name!r} has {column.shape[0]} rows, expected {rows}")
-    column.setflags(write=False)
-    return column
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    frozen = np.ascontiguousarray(values)
+    frozen.setflags(write=False)
+    return frozen
 
 
 def _check_index(values: Ints, limit: int, name: str) -> None:
@@ -71,12 +70,6 @@ def _counted_order(image: Ints, images: int) -> Ints:
     return order
 
 
-class UniqueIds(tuple[str, ...]):
-    """Ids of images, from a reader that made sure in another way that none stands twice: millions take their time."""
-
-    __slots__ = ()
-
-
 @numba.njit(cache=True, nogil=True)
 def _first_bad_box(boxes: Floats) -> int:
     """Row of the first that is not finite or turned around; -1 where there is none. One look at each number."""
@@ -104,10 +97,9 @@ class ImageLabels:
         rows = len(self.image)
         if self.is_exhaustive is None:
             object.__setattr__(self, "is_exhaustive", np.ones(rows, bool))
-        object.__setattr__(self, "image", _column(self.image, np.int64, "image", rows))
-        object.__setattr__(self, "label", _column(self.label, np.int64, "label", rows))
-        for name in ("is_positive", "is_exhaustive"):
-            object.__setattr__(self, name, _column(getattr(self, name), bool, name, rows))
+        types = {"image": np.int64, "label": np.int64, "is_positive": bool, "is_exhaustive": bool}
+        for name, dtype in types.items():
+            object.__setattr__(self, name, _frozen(checked_column(getattr(self, name), dtype, name, rows)))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -153,29 +145,24 @@ class Annotations:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         n, b = len(self.image), len(self.image_ids)
-        if not isinstance(self.image_ids, UniqueIds) and len(set(self.image_ids)) != b:
-            raise InputError("an image id stands twice among the images")
-        set_(self, "image_ids", tuple(self.image_ids))
+        set_(self, "image_ids", checked_ids(self.image_ids))
         set_(self, "file_names", tuple(self.file_names))
         if self.file_names and len(self.file_names) != b:
             raise InputError(f"{b} images but {len(self.file_names)} file names")
-        image = np.asarray(self.image, np.int64)
+        image = checked_column(self.image, np.int64, "image", n)
         _check_index(image, b, "image")
         order = order_by_image(image, b)
+        group_of = np.zeros(n, bool) if self.is_group_of is None else self.is_group_of
         given = {
-            "image": (image, np.int64),
-            "boxes": (np.reshape(self.boxes, (-1, 4)), np.float64),
-            "label": (self.label, np.int64),
-            "is_group_of": (
-                np.zeros(n, bool) if self.is_group_of is None else self.is_group_of,
-                bool,
-            ),
+            "image": image,
+            "boxes": checked_column(self.boxes, np.float64, "boxes", n, width=4),
+            "label": checked_column(self.label, np.int64, "label", n),
+            "is_group_of": checked_column(group_of, bool, "is_group_of", n),
         }
-        for name, (value, dtype) in given.items():
-            column = _column(value, dtype, name, n)
-            set_(self, name, column if order is None else _column(column[order], dtype, name, n))
-        sizes = np.ones((b, 2)) if self.sizes is None else np.reshape(self.sizes, (-1, 2))
-        set_(self, "sizes", _column(sizes, np.float64, "sizes", b))
+        for name, values in given.items():
+            set_(self, name, _frozen(values if order is None else values[order]))
+        sizes = np.ones((b, 2)) if self.sizes is None else self.sizes
+        set_(self, "sizes", _frozen(checked_column(sizes, np.float64, "sizes", b, width=2)))
         _check_index(self.label, len(self.vocabulary), "label")
         _check_index(self.image_labels.image, b, "image")
         _check_index(self.image_labels.label, len(self.vocabulary), "label")
@@ -216,10 +203,10 @@ class Annotations:
         """This table with other columns, which are not checked: they come from a table that was."""
         table = object.__new__(Annotations)
         unchanged = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, column in (unchanged | columns).items():
-            if isinstance(column, np.ndarray):
-                column.setflags(write=False)
-            object.__setattr__(table, name, column)
+        for name, values in (unchanged | columns).items():
+            if isinstance(values, np.ndarray):
+                values.setflags(write=False)
+            object.__setattr__(table, name, values)
         return table
 
     def parts(self, count: int) -> Iterator[Annotations]:
@@ -303,7 +290,7 @@ def concatenate(tables: Sequence[Annotations]) -> Annotations:
         of = [getattr(table.image_labels if labels else table, name) for table in tables]
         return np.concatenate([x + start if shift else x for x, start in zip(of, starts, strict=False)])
 
-    named = all(table.file_names or not table.image_ids for table in tables)
+    named = any(table.file_names for table in tables)
     return Annotations(
         tables[0].vocabulary,
         tuple(chain.from_iterable(table.image_ids for table in tables)),
@@ -312,7 +299,9 @@ def concatenate(tables: Sequence[Annotations]) -> Annotations:
         label=joined("label"),
         is_group_of=joined("is_group_of"),
         sizes=joined("sizes"),
-        file_names=tuple(chain.from_iterable(table.file_names for table in tables)) if named else (),
+        file_names=tuple(
+            table.file_name(b) for table in tables for b in range(len(table.image_ids)) if named
+        ),
         image_labels=ImageLabels(
             joined("image", shift=True, labels=True),
             joined("label", labels=True),

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints, UniqueIds, indices, members, order_by_image
+from wildbox.annotations import Annotations, Floats, Ints, indices, members, order_by_image
+from wildbox.columns import checked_column, checked_ids
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary, check_same_classes
@@ -24,8 +25,8 @@ class Detections:
     copied: do not write to them afterwards.
 
     Raises:
-        InputError: columns of different lengths, an image or label outside its range, a score outside [0, 1], NaN,
-            an image id that stands twice.
+        InputError: columns of other lengths or shapes, an image or label that is no whole number or outside its
+            range, a score outside [0, 1], NaN, an image id that is no text or stands twice.
 
     >>> cat = Vocabulary(("cat",))
     >>> Detections(cat, ("a",), image=[0], boxes=[[0, 0, 1, 1]], label=[0], score=[0.9])
@@ -43,23 +44,21 @@ class Detections:
     """(D,) in [0, 1]."""
 
     def __post_init__(self) -> None:
-        image = np.asarray(self.image, np.int64)
+        object.__setattr__(self, "image_ids", checked_ids(self.image_ids))
+        rows = len(self.image)
+        image = checked_column(self.image, np.int64, "image", rows)
         order = order_by_image(image, len(self.image_ids))
         columns = {
             "image": image,
-            "boxes": np.reshape(np.asarray(self.boxes, np.float64), (-1, 4)),
-            "label": np.asarray(self.label, np.int64),
-            "score": np.asarray(self.score, np.float64),
+            "boxes": checked_column(self.boxes, np.float64, "boxes", rows, width=4),
+            "label": checked_column(self.label, np.int64, "label", rows),
+            "score": checked_column(self.score, np.float64, "score", rows),
         }
-        unique = isinstance(self.image_ids, UniqueIds)
-        object.__setattr__(self, "image_ids", tuple(self.image_ids))
-        for name, column in columns.items():
-            if len(column) != len(image):
-                raise InputError(f"column {name!r} has {len(column)} rows, expected {len(image)}")
-            column = np.ascontiguousarray(column if order is None else column[order])[:]  # a view of its own
-            column.setflags(write=False)
-            object.__setattr__(self, name, column)
-        self._check(unique=unique)
+        for name, values in columns.items():
+            values = np.ascontiguousarray(values if order is None else values[order])[:]  # a view of its own
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        self._check()
 
     @staticmethod
     def of_checked(
@@ -72,16 +71,14 @@ class Detections:
             columns: boxes, label and score, in C order.
         """
         table = object.__new__(_OfChecked)
-        for column in columns.values():
-            column.setflags(write=False)
+        for values in columns.values():
+            values.setflags(write=False)
         given = {"vocabulary": vocabulary, "image_ids": image_ids, "offsets": offsets, **columns}
         for name, value in given.items():
             object.__setattr__(table, name, value)
         return table
 
-    def _check(self, *, unique: bool) -> None:
-        if not unique and len(set(self.image_ids)) != len(self.image_ids):
-            raise InputError("an image id stands twice among the images")
+    def _check(self) -> None:
         if not len(self) or all(in_chunks(self._are_sound, len(self), rows=len(self))):
             return
         ends = {

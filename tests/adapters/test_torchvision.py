@@ -183,6 +183,19 @@ def test_own_detectors_and_a_second_rule() -> None:
     assert not model.roi_heads.training
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (nn.CrossEntropyLoss(), "a CrossEntropyLoss"),
+        (torch.zeros(4, 4), "a Tensor"),
+        (ConcurrentSoftmax, "ConcurrentSoftmax"),
+    ],
+)
+def test_what_is_no_rule_is_told(rule: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"expected one such as ConcurrentSoftmax\(rates\), got {told}$"):
+        use_rule(detector(), rule)
+
+
 def test_refuses() -> None:
     with pytest.raises(ConfigError, match="RetinaNet has no RoIHeads"):
         use_rule(RetinaNet(backbone(), 4), Softmax())

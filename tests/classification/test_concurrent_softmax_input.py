@@ -190,6 +190,34 @@ def test_module_scores_by_the_rates_that_were_loaded() -> None:
     assert rule.scores(logits).tolist() == [[1.0, 0.5]]
 
 
+def test_module_counts_with_the_rates_that_were_assigned() -> None:
+    rates, others, logits = torch.zeros(3, 3), torch.zeros(3, 3), torch.randn(2, 3)
+    rates[0, 1], others[1, 0] = 1, 0.5
+    rule, other = ConcurrentSoftmax(rates), ConcurrentSoftmax(others)
+    rule.rates = others
+    assert torch.equal(rule.scores(logits), other.scores(logits))
+    assert rule(logits, torch.tensor([1, 2])) == other(logits, torch.tensor([1, 2]))
+    with pytest.raises(InputError, match=r"rates\[1, 0\] is 2, expected 0 to 1"):
+        rule.rates = others * 4
+    assert torch.equal(rule.rates, others)
+
+
+@pytest.mark.parametrize("assign", [True, False])
+def test_a_module_made_without_memory_takes_the_rates_that_are_loaded(assign: bool) -> None:
+    rates, logits = torch.zeros(3, 3), torch.randn(2, 3)
+    rates[0, 1] = 1
+    rule = ConcurrentSoftmax(rates)
+    with torch.device("meta"):
+        later = ConcurrentSoftmax(rates)
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        later.scores(logits)
+    if not assign:
+        later.to_empty(device="cpu")
+    later.load_state_dict(rule.state_dict(), assign=assign)
+    assert torch.equal(later.scores(logits), rule.scores(logits))
+    assert later(logits, torch.tensor([1, 2])) == rule(logits, torch.tensor([1, 2]))
+
+
 def test_a_module_without_memory_gets_some_and_then_its_rates() -> None:
     case = problem(9)
     rule = ConcurrentSoftmax(case.rates)

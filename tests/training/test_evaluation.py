@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from evaluation.small_tables import truth_of
 
+from wildbox.errors import InputError
 from wildbox.evaluation import evaluate, protocol_named
 from wildbox.evaluation.streaming import StreamingEvaluator
 from wildbox.training.evaluation import batch_detections, gather_evaluator
@@ -28,6 +30,22 @@ def test_outputs_of_a_detector() -> None:
     assert found.boxes.tolist() == np.eye(4)[:2].tolist()
     assert batch_detections([one], ["b"], Vocabulary(tuple("abc")), first_label=0).label.tolist() == [2, 1]
     assert len(batch_detections([], [], PETS)) == 0
+
+
+def test_outputs_as_training_loops_have_them() -> None:
+    """In bfloat16, with ids that are numbers."""
+    boxes = torch.tensor([[0.0, 0, 1, 1]])
+    one = {"boxes": boxes, "labels": torch.tensor([1], dtype=torch.int32), "scores": torch.tensor([0.5])}
+    half = one | {"boxes": boxes.bfloat16().requires_grad_(), "scores": one["scores"].bfloat16()}
+    found = batch_detections([half, one], [17, torch.tensor(4)], PETS)  # type: ignore[list-item]
+    assert found.image_ids == ("17", "4")
+    assert found.boxes.tolist() == [[0, 0, 1, 1]] * 2
+    assert found.score.tolist() == [0.5, 0.5]
+    for outputs, ids in (([one], ["a", "b"]), ([one, one], ["a"])):
+        with pytest.raises(InputError, match=rf"{len(outputs)} outputs of {len(ids)} images"):
+            batch_detections(outputs, ids, PETS)
+    with pytest.raises(InputError, match="image 'a': 0 boxes, 1 labels, 1 scores"):
+        batch_detections([one | {"boxes": torch.zeros(0, 4)}], ["a"], PETS)
 
 
 def test_alone_there_is_nothing_to_gather() -> None:

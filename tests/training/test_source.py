@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wildbox.annotations import Annotations, ImageLabels
-from wildbox.errors import InputError
+from wildbox.errors import ConfigError, InputError
 from wildbox.formats.coco import write_coco
 from wildbox.training.config import DataConfig
 from wildbox.training.source import Source, load_source, with_vocabulary_of
@@ -70,3 +70,9 @@ def test_image_labels_follow_their_classes_into_another_vocabulary() -> None:
     found = with_vocabulary_of(*sources).annotations
     assert found.label.tolist() == [1]
     assert found.image_labels.label.tolist() == [2, 1]
+
+
+def test_json_that_is_not_called_coco_is_told(tmp_path: Path) -> None:
+    for name in ("boxes.json", "boxes.json.gz"):
+        with pytest.raises(ConfigError, match=f'{name} is JSON: COCO and LVIS need format = "coco"'):
+            load_source(DataConfig(boxes=tmp_path / name, images=tmp_path))

@@ -126,11 +126,14 @@ def check_labels(labels: Tensor, *, first: int, last: int) -> None:
 
 
 def check_columns(rule: Rule, model: nn.Module, columns: int | None) -> None:
-    """`ConfigError` where the rule is of another number of classes than a model of that many columns.
+    """`ConfigError` where the rule is none, or of another number of classes than a model of that many columns.
 
     Args:
         columns: None where the model does not tell: the first loss will.
     """
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        told = rule.__name__ if isinstance(rule, type) else f"a {type(rule).__name__}"
+        raise ConfigError(f"rule: expected one such as ConcurrentSoftmax(rates), got {told}")
     if columns is None:
         return
     device = next((p.device for p in model.parameters()), None)

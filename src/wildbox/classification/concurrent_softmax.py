@@ -11,7 +11,7 @@ the share of the objects of class i that are labelled j too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -114,7 +114,7 @@ class ConcurrentSoftmax(nn.Module):
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
     the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another
-    rule, or a state that is loaded: of rates that are changed in place, scores would know nothing.
+    rule, assigned, or a state that is loaded: of rates that are changed in place, scores would know nothing.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
@@ -132,6 +132,8 @@ class ConcurrentSoftmax(nn.Module):
     """
 
     rates: Tensor
+    _single: tuple[Tensor, SparseRates | RateTiles]
+    _double: tuple[Tensor, SparseRates | RateTiles]
 
     def __init__(
         self, rates: Tensor | ArrayLike, *, background: int | None = None, check: bool = True
@@ -152,9 +154,21 @@ class ConcurrentSoftmax(nn.Module):
 
     def _look_at_rates(self) -> None:
         """Derive what is computed with from the rates; called whenever they change."""
+        if self.rates.is_meta:  # no values yet: a state will be loaded
+            self._single = self._double = self.rates, SparseRates(self.rates, self.rates, self.rates)
+            self._removed = 0
+            return
         check_rates(self.rates, background=self.background)
         self._prepare(self.rates, self.rates.device)
         self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        others = name == "rates" and "_removed" in self.__dict__
+        if others:
+            check_rates(value, background=self.background)
+        super().__setattr__(name, value)
+        if others:
+            self._look_at_rates()
 
     def _prepare(self, exact: Tensor, device: torch.device) -> None:
         """The rates, and those above 0, for float32 and for float64 logits on a device."""
@@ -195,7 +209,7 @@ class ConcurrentSoftmax(nn.Module):
         moved = device != exact.device
         if exact.is_meta:  # there are no values to keep: a state will be loaded
             exact = self.rates.to(exact.dtype)
-        self.rates = exact.to(device)
+        self._buffers["rates"] = exact.to(device)
         if moved:
             self._prepare(exact, device)
         return self

@@ -104,7 +104,7 @@ def check_rates(rates: Tensor, *, background: int | None = None) -> None:
     columns = len(rates)
     if background is not None and not -columns <= background < columns:
         raise ConfigError(f"background = {background}: expected a column of the {columns}")
-    if columns == 0:
+    if columns == 0 or rates.is_meta:
         return
     low, high = (float(end) for end in torch.aminmax(rates))
     if not (low >= 0 and high <= 1):  # also where one is NaN

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from wildbox.annotations import UniqueIds
+from wildbox.columns import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
 from wildbox.formats.texts import all_differ, starts_of_runs

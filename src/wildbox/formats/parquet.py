@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from wildbox.annotations import Annotations, ImageLabels, UniqueIds, concatenate
+from wildbox.annotations import Annotations, ImageLabels, concatenate
+from wildbox.columns import UniqueIds
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.csv_rows import POLARS_ERRORS
 from wildbox.formats.files import read_json, whole_file

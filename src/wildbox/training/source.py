@@ -47,6 +47,8 @@ def load_source(
     hierarchy = None
     if config.format == "coco":
         annotations = read_coco(config.boxes)
+    elif ".json" in config.boxes.suffixes:
+        raise ConfigError(f'{config.boxes} is JSON: COCO and LVIS need format = "coco" beside boxes')
     else:
         classes = None if config.classes is None else read_classes(config.classes)
         annotations = read_open_images(config.boxes, classes=classes, image_labels=config.image_labels)
