@@ -213,8 +213,8 @@ class Block:
     def _redux(self, step: Instruction) -> list[Lanes]:
         self._exchange()
         rows = self._get(step.arguments[1], step.type).reshape(-1, WARP)
-        least = {"min": rows.min(axis=1)}[step.name[2]]
-        return [np.repeat(least, WARP)]
+        combine = {"min": np.minimum, "max": np.maximum, "add": np.add}[step.name[2]]
+        return [np.repeat(combine.reduce(rows, axis=1, dtype=rows.dtype), WARP)]
 
     # arithmetic
 
