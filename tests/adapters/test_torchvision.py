@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.roi_heads import maskrcnn_loss
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -123,6 +124,33 @@ def test_losses_are_the_rules_on_all_labels_of_an_object() -> None:
     alone = use_rule(detector(), rule, same_object_iou=None)
     torch.manual_seed(1)
     assert alone.train()([IMAGES[0]], [target])["loss_classifier"] != found["loss_classifier"]
+
+
+def test_masks_of_all_labels_of_an_object_learn() -> None:
+    """A box with the labels 1 and 3, written twice: torchvision's loss of each label, halved."""
+    masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    masks[:, 10:20, 8:25] = 1
+    target = {"boxes": torch.tensor([[5.0, 5, 30, 30]] * 2), "labels": torch.tensor([1, 3]), "masks": masks}
+    model = use_rule(detector(MaskRCNN, mask_roi_pool=MultiScaleRoIAlign(["0"], 4, 1)), Sigmoid())
+    caught: dict[str, Any] = {}
+    heads = model.roi_heads
+    heads.mask_predictor.register_forward_hook(lambda *called: caught.update(logits=called[2]))
+    select = heads.select_training_samples
+    heads.select_training_samples = lambda *given: caught.setdefault("chosen", select(*given))
+    torch.manual_seed(1)
+    found = model.train()([IMAGES[0]], [target])["loss_mask"]
+    (boxes,), (matched,), (label,), _ = caught["chosen"]
+    chosen = label > 0
+    of_each = [
+        maskrcnn_loss(
+            caught["logits"], [boxes[chosen]], [masks], [torch.tensor([own, own])], [matched[chosen]]
+        )
+        for own in (1, 3)
+    ]
+    torch.testing.assert_close(found, sum(of_each) / 2)
+    found.backward()
+    slopes = heads.mask_predictor.mask_fcn_logits.weight.grad.flatten(1).abs().sum(dim=1)
+    assert (slopes > 0).tolist() == [False, True, False, True]
 
 
 def test_given_labels_replace_those_of_boxes() -> None:

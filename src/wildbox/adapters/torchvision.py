@@ -6,13 +6,13 @@ background first, rules have it last: columns are rolled on the way in and out.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from wildbox.adapters.targets import check_columns, check_labels, columns_of, object_labels
@@ -32,8 +32,9 @@ def use_rule(model: FasterRCNN, rule: Rule, *, same_object_iou: float | None = 0
     torchvision's own.
 
     The labels of an object are taught together: `multi_hot` (n, C) of the target where it has one, else the labels of
-    all boxes that mark it. Each of them also learns its box. A rule with parameters or buffers (concurrent softmax:
-    the rates) joins the state dict, so load a checkpoint that was saved without it before.
+    all boxes that mark it. Each of them also learns its box, and its mask where there are masks. A rule with parameters
+    or buffers (concurrent softmax: the rates) joins the state dict, so load a checkpoint that was saved without it
+    before.
 
     Args:
         model: changed in place.
@@ -62,6 +63,15 @@ def use_rule(model: FasterRCNN, rule: Rule, *, same_object_iou: float | None = 0
     else:
         model.roi_heads = RuleHeads(heads, rule, same_object_iou=same_object_iou).train(heads.training)
     return model
+
+
+class _Sampled(NamedTuple):
+    """What torchvision chose to train on, of each image."""
+
+    proposals: list[Tensor]
+    matched: list[Tensor]
+    labels: list[Tensor]
+    goals: list[Tensor]
 
 
 class RuleHeads(RoIHeads):  # type: ignore[misc]
@@ -94,7 +104,7 @@ class RuleHeads(RoIHeads):  # type: ignore[misc]
         )
         self.rule = rule
         self.same_object_iou = same_object_iou
-        self._sampled: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
+        self._sampled: _Sampled | None = None
 
     def forward(
         self,
@@ -104,15 +114,26 @@ class RuleHeads(RoIHeads):  # type: ignore[misc]
         targets: list[Target] | None = None,
     ) -> tuple[list[Target], dict[str, Tensor]]:
         """As torchvision's: detections in eval mode, losses in training mode."""
-        predicted: list[tuple[Tensor, Tensor]] = []
-        # what torchvision predicts is caught on its way to torchvision's own two losses, which the rule's replace
-        hook = self.box_predictor.register_forward_hook(lambda *called: predicted.append(called[2]))
+        predicted: dict[nn.Module, Any] = {}
+        # what torchvision predicts is caught on its way to torchvision's own losses, which ours replace
+        hooks = [
+            part.register_forward_hook(lambda part, _, made: predicted.update({part: made}))
+            for part in (self.box_predictor, self.mask_predictor)
+            if part is not None
+        ]
         try:
             found, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         if self.training and targets is not None:
-            losses |= self._box_losses(*predicted[0], targets)
+            assert self._sampled is not None
+            sampled, self._sampled = self._sampled, None
+            logits, deltas = predicted[self.box_predictor]
+            members = self._members(sampled, targets, columns=logits.shape[1])
+            losses |= self._box_losses(logits, deltas, members, sampled.goals)
+            if "loss_mask" in losses:
+                losses["loss_mask"] = _mask_loss(predicted[self.mask_predictor], members, sampled, targets)
         return found, losses
 
     def select_training_samples(
@@ -124,38 +145,34 @@ class RuleHeads(RoIHeads):  # type: ignore[misc]
             if columns is not None:  # before torchvision's indexing meets it, on a GPU without a word
                 check_labels(target["labels"], first=1, last=columns - 1)
         proposals, matched, labels, goals = super().select_training_samples(proposals, targets)
-        self._sampled = matched, labels, goals
+        self._sampled = _Sampled(proposals, matched, labels, goals)
         return proposals, matched, labels, goals
 
-    def _box_losses(self, logits: Tensor, deltas: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        assert self._sampled is not None
-        (matched, labels, goals), self._sampled = self._sampled, None
-        members = torch.cat(
-            [
-                self._members(target, index, label, columns=logits.shape[1])
-                for target, index, label in zip(targets, matched, labels, strict=True)
-            ]
-        )
-        goal = torch.cat(goals)
+    def _box_losses(
+        self, logits: Tensor, deltas: Tensor, members: Tensor, goals: list[Tensor]
+    ) -> dict[str, Tensor]:
         row, label = members[:, :-1].nonzero(as_tuple=True)
         boxes = deltas.reshape(len(logits), -1, 4)[row, label + 1]
-        errors = F.smooth_l1_loss(boxes, goal[row], beta=1 / 9, reduction="none").sum(dim=1)
+        errors = F.smooth_l1_loss(boxes, torch.cat(goals)[row], beta=1 / 9, reduction="none").sum(dim=1)
         return {
             "loss_classifier": self.rule.loss(logits.roll(-1, dims=1), members),
             # the mean over the labels of a proposal, so that it weighs as much as with one
             "loss_box_reg": (errors / members.sum(dim=1)[row]).sum() / max(len(logits), 1),
         }
 
-    def _members(self, target: Target, matched: Tensor, label: Tensor, *, columns: int) -> Tensor:
-        """(P, K) labels of the sampled proposals of one image; label 0 is background."""
-        members = torch.zeros(len(label), columns, dtype=torch.bool, device=label.device)
-        foreground = label > 0
-        members[~foreground, -1] = True
-        own = object_labels(
-            target, target["boxes"], target["labels"] - 1, classes=columns - 1, iou=self.same_object_iou
-        )
-        members[foreground, :-1] = own[matched[foreground]]
-        return members
+    def _members(self, sampled: _Sampled, targets: list[Target], *, columns: int) -> Tensor:
+        """(P, K) labels of the sampled proposals of all images; label 0 is background."""
+        each = []
+        for target, matched, label in zip(targets, sampled.matched, sampled.labels, strict=True):
+            members = torch.zeros(len(label), columns, dtype=torch.bool, device=label.device)
+            foreground = label > 0
+            members[~foreground, -1] = True
+            own = object_labels(
+                target, target["boxes"], target["labels"] - 1, classes=columns - 1, iou=self.same_object_iou
+            )
+            members[foreground, :-1] = own[matched[foreground]]
+            each.append(members)
+        return torch.cat(each)
 
     def postprocess_detections(
         self,
@@ -179,3 +196,20 @@ class RuleHeads(RoIHeads):  # type: ignore[misc]
             scores.append(score[keep])
             labels.append(label[keep] + 1)
         return boxes, scores, labels
+
+
+def _mask_loss(logits: Tensor, members: Tensor, sampled: _Sampled, targets: list[Target]) -> Tensor:
+    """torchvision's, of each label of an object; the mean over them, so that an object weighs as much as with one."""
+    foreground = [label > 0 for label in sampled.labels]
+    goals = torch.cat(
+        [
+            project_masks_on_boxes(target["masks"], boxes[row], matched[row], logits.shape[-1])
+            for target, boxes, matched, row in zip(
+                targets, sampled.proposals, sampled.matched, foreground, strict=True
+            )
+        ]
+    )
+    own = members[torch.cat(foreground), :-1]
+    row, label = own.nonzero(as_tuple=True)
+    errors = F.binary_cross_entropy_with_logits(logits[row, label + 1], goals[row], reduction="none")
+    return (errors.mean(dim=(1, 2)) / own.sum(dim=1)[row]).sum() / max(len(own), 1)
