@@ -149,3 +149,17 @@ def test_ties_go_by_the_id_of_the_class() -> None:
 def test_an_exchange_loses_no_class_of_the_other_side() -> None:
     truth = six_images("abc", [0, 0, 2, 4, 4], [0, 1, 0, 2, 1])
     assert split(truth, seed=0, train=2, val=4) == ([2, 4], [0, 1, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("classes", "train", "val", "sides"),
+    [
+        ([{2, 3, 5}, {0, 4, 5}], 1, 4, ([5], [0, 1, 3, 4])),  # for an image of the rest
+        ([{1, 2, 5}, {1, 3, 5}], 1, 1, ([1], [5])),  # whose partner must have both classes
+        ([{0, 1, 2}, {0, 2, 4}], 3, 1, ([1, 2, 4], [0])),  # one exchange is enough
+    ],
+)
+def test_exchanges(classes: list[set[int]], train: int, val: int, sides: tuple[list[int], list[int]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert split(holding(classes, images=6), seed=0, train=train, val=val) == sides

@@ -227,3 +227,12 @@ def test_slopes_are_scaled_in_place(factors: Tensor) -> None:
     expected = slopes * (factors if factors.ndim == 0 else factors[:, None])
     kernel.scale_rows(slopes, factors)
     torch.testing.assert_close(slopes, expected)
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0, -1.0, 65536.0])
+def test_a_factor_of_the_loss_is_one_of_the_gradient(factor: float) -> None:
+    case = problem(3)
+    logits = case.logits.requires_grad_()
+    (plain,) = torch.autograd.grad(concurrent_softmax_loss(*case), logits)
+    (scaled,) = torch.autograd.grad(factor * concurrent_softmax_loss(*case), logits)
+    torch.testing.assert_close(scaled, factor * plain)

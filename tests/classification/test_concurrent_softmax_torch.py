@@ -244,9 +244,9 @@ def test_a_trace_scores_other_logits() -> None:
 class Scored(nn.Module):
     """A detector's head as it is deployed."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: ConcurrentSoftmax = RULE) -> None:
         super().__init__()
-        self.rule = RULE
+        self.rule = rule
 
     def forward(self, logits: Tensor) -> Tensor:
         return self.rule.scores(logits)
@@ -319,3 +319,47 @@ def test_distributed_gradients_are_those_of_all_rows(tmp_path: Path) -> None:
     _, slopes = value_and_gradient(lambda z: RULE(z, Y), Z)
     for number in (0, 1):
         torch.testing.assert_close(torch.load(tmp_path / f"{number}.pt"), slopes.T @ Z)
+
+
+def test_scores_export_where_one_class_loses_most_of_its_competitors() -> None:
+    """Three of four, each of which no other class loses: by far the largest logits."""
+    rates = torch.zeros(5, 5)
+    rates[0, 1:4] = 1
+    logits = torch.tensor([[0.0, 1000, 1000, 1000, 0]])
+    scored = Scored(ConcurrentSoftmax(rates))
+    program = torch.export.export(scored, (logits,), strict=False)
+    third = 1 / 3
+    torch.testing.assert_close(program.module()(logits), torch.tensor([[0.5, third, third, third, 0]]))
+
+
+def test_an_exported_graph_scores_by_the_rates_that_were_loaded() -> None:
+    rates = torch.zeros(5, 5)
+    rates[0, 1:4] = 1
+    logits = torch.tensor([[0.0, 1000, 1000, 1000, 0]])
+    scored = Scored(ConcurrentSoftmax(torch.zeros(5, 5)))
+    scored.load_state_dict({"rule.rates": rates})
+    program = torch.export.export(scored, (logits,), strict=False)
+    torch.testing.assert_close(program.module()(logits), scored(logits))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_of_each_image_by_vmap_and_their_gradient(reduction: Any) -> None:
+    """Images of several proposals, so that a mean is none of single rows."""
+    z, y, rates = problem(0, proposals=12, columns=9, dtype=torch.float64)
+    logits, targets = z.view(3, 4, 9), y.view(3, 4, 9)
+
+    def slopes(z: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(lambda z: concurrent_softmax_loss(z, y, rates, reduction=reduction))(
+            z
+        )
+        return found
+
+    def penalty(z: Tensor) -> Tensor:
+        return torch.func.vmap(slopes)(z, targets).square().sum()
+
+    def one_by_one(z: Tensor) -> Tensor:
+        return torch.stack([slopes(*image) for image in zip(z, targets, strict=True)])
+
+    torch.testing.assert_close(torch.func.vmap(slopes)(logits, targets), one_by_one(logits))
+    expected = torch.func.grad(lambda z: one_by_one(z).square().sum())(logits)
+    torch.testing.assert_close(torch.func.grad(penalty)(logits), expected)

@@ -97,3 +97,23 @@ def test_what_is_wrong_is_named(files: list[Path], tmp_path: Path) -> None:
         InputError, match=r"3\.csv: the log of another truth than .*1\.csv: its truth_boxes differ"
     ):
         read_models(files, logs=[one, log(tmp_path / "3.csv", [0.1, 0.2, 0.3], boxes=3)])
+
+
+def test_relative_boxes_may_stick_out_of_their_image(tmp_path: Path) -> None:
+    for name, right in (("a.csv", 1.0), ("b.csv", 1.2)):
+        write_detections(model_of([(0, 0, 0.5, (0.0, 0.0, right, 1.0))]), tmp_path / name)
+    models, _ = read_models([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert [row[3][2] for model in models for row in rows_of(model)] == [1.0, 1.2]
+
+
+def test_logs_of_one_truth_in_another_order_of_classes_are_of_one_truth(tmp_path: Path) -> None:
+    write_detections(model_of([(0, 0, 0.5, UNIT)]), tmp_path / "a.csv")
+    counts = np.array([1, 2, 3])
+    EvaluationResult(VOCABULARY, np.array([0.1, 0.2, 0.3]), counts, counts).write(tmp_path / "1.csv")
+    turned = counts[::-1].copy()
+    EvaluationResult(Vocabulary(("z", "y", "x")), np.array([0.6, 0.5, 0.4]), turned, turned).write(
+        tmp_path / "2.csv"
+    )
+    logs = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    _, weights = read_models([tmp_path / "a.csv"] * 2, logs=logs)
+    assert weights == pytest.approx(np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]))

@@ -257,3 +257,21 @@ def test_settings_outside_their_range_are_errors() -> None:
         soft_nms([model], drop_below=2.0)
     with pytest.raises(ConfigError, match="give one of them"):
         soft_nms([model], sigma=0.5, iou=0.3)
+
+
+def test_weights_of_one_class_do_not_lower_another() -> None:
+    model = model_of([(0, 0, 0.9, UNIT), (0, 1, 0.8, UNIT)])
+    for method in (weighted_boxes_fusion, nms, soft_nms):
+        assert method([model], weights=[[0.25, 0.5, 4.0]]).score == pytest.approx([0.9, 0.8])
+
+
+def beside(share: float, *, second: float = 0.4) -> list[Detections]:
+    """Two boxes of one class whose IoU is `share`."""
+    return [model_of([(0, 0, 0.8, UNIT), (0, 0, second, (0.0, 0.0, 1.0, share))])]
+
+
+def test_settings_that_nobody_gave() -> None:
+    assert [len(weighted_boxes_fusion(beside(share))) for share in (0.54, 0.56)] == [2, 1]
+    assert [len(nms(beside(share))) for share in (0.49, 0.51)] == [2, 1]
+    assert soft_nms(beside(0.5)).score == pytest.approx([0.8, 0.4 * math.exp(-0.25 / 0.5)])
+    assert [len(soft_nms(beside(0.5, second=second))) for second in (0.0016, 0.0017)] == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +140,47 @@ def test_what_cannot_be_sampled() -> None:
 def test_an_interval_has_the_deviations_from_the_mean_of_the_samples() -> None:
     one = _interval(0.5, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), 0.5)  # mean 0.2, median 0
     assert (one.value, one.low, one.high) == pytest.approx((0.5, 0.3, 0.3))
+
+
+def test_classes_without_truth_are_in_no_mean() -> None:
+    few = Bootstrap(
+        np.array([0.5, np.nan, 0.1]), np.array([[0.4, np.nan, 0.2], [np.nan, np.nan, 0.1]]), (0, 2, ("a",))
+    )
+    interval = few.mean(level=0.5)  # of samples 0.3 and 0.1
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.3, 0.25, 0.35))
+
+
+def test_samples_without_truth_of_a_class_are_left_out() -> None:
+    few = Bootstrap(np.array([0.5]), np.array([[0.4], [np.nan], [0.6]]), (0, 3, ("a",)))
+    interval = few.of_class(0, level=0.5)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.5, 0.45, 0.55))
+
+
+@pytest.mark.parametrize("chosen", [[2, 1], [False, True, True]])
+def test_some_classes_keep_their_own_samples(chosen: list[int] | list[bool]) -> None:
+    every = Bootstrap(np.array([0.1, 0.2, 0.3]), np.array([[1.0, 2.0, 3.0]]), (0, 1, ("a",)))
+    some = every.of(chosen)
+    assert (some.ap * 10).tolist() == pytest.approx(some.samples[0].tolist())
+    assert sorted(some.samples[0].tolist()) == [2, 3]
+
+
+def test_a_group_that_was_found_counts_by_its_weight() -> None:
+    cat, box, far = Vocabulary(("cat",)), [0.0, 0.0, 4.0, 4.0], [8.0, 8.0, 9.0, 9.0]
+    truth = truth_of(cat, ("a",), [0, 0], [box, far], [0, 0], [True, False])
+    found = found_of(cat, ("a",), [0, 0, 0], [box, [5.0, 5.0, 6.0, 6.0], far], [0, 0, 0], [0.9, 0.8, 0.7])
+    settings: dict[str, Any] = {"verified_only": False, "group_of_weight": 0.5}
+    expected = evaluate(found, truth, protocol="open-images-challenge", **settings).ap
+    matches = protocol_named("open-images-challenge", **settings).match(found, truth)
+    assert bootstrap(matches, samples=1).ap == pytest.approx(expected)
+
+
+def test_samples_of_other_images_have_no_difference() -> None:
+    few = matches_of(np.random.default_rng(5), 4, 0.5)
+    more = (*few.image_ids, "z")
+    drawn, wider = bootstrap(few, samples=3), bootstrap(few, samples=3, image_ids=more)
+    with pytest.raises(InputError, match="different images"):
+        drawn.minus(wider)
+    other = matches_of(np.random.default_rng(6), 5, 0.5)
+    both = {*few.image_ids, *other.image_ids}
+    one, two = (bootstrap(matches, samples=3, image_ids=both) for matches in (few, other))
+    assert one.minus(two).key == one.key

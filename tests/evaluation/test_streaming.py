@@ -180,3 +180,38 @@ def test_detections_are_expanded_upwards(pair: tuple[Detections, Annotations]) -
     assert list(map(tuple, rows.tolist())) == literal
     with pytest.raises(InputError, match="hierarchy of 2 classes"):
         expand_detections(found, Hierarchy(2, []))
+
+
+CAT, BOX = Vocabulary(("cat",)), [[0.0, 0.0, 4.0, 4.0]]
+
+
+def cat_in(image: str) -> Detections:
+    return found_of(CAT, (image,), [0], BOX, [0], [0.5])
+
+
+def test_images_that_the_truth_does_not_know_are_told_of_all_pieces() -> None:
+    truth, rules = truth_of(CAT, ("a",), [0], BOX, [0]), protocol_named("open-images-v2")
+    pieces = [lambda id_=id_: cat_in(id_) for id_ in ("q", "a", "r")]
+    with pytest.warns(
+        InputWarning, match=r"2 of 3 detections are on 2 images .*\('q', 'r'\); they are false"
+    ):
+        result = evaluate_pieces([pieces[:1], pieces[1:]], truth, protocol=rules)
+    assert result.columns["false_positives"].tolist() == [2]
+    with pytest.raises(InputError, match="image 'q' stands in two pieces"):
+        evaluate_pieces([pieces[:1]] * 2, truth, protocol=rules)
+
+
+def test_pieces_of_one_image_come_once() -> None:
+    pair = draw(np.random.default_rng(3), levels=9, group_of=0)
+    pieces = [lambda b=b: batch(*pair, [b])[0] for b in range(2)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*more than once")
+        evaluate_pieces([pieces], pair[1], protocol=protocol_named("voc"))
+
+
+def test_a_truth_without_image_labels_is_told_of_pieces_too() -> None:
+    both = Vocabulary(("cat", "dog"))
+    truth = truth_of(both, ("a",), [0], BOX, [0])
+    pieces = [[lambda: found_of(both, ("a",), [0], BOX, [1], [0.5])]]
+    with pytest.warns(InputWarning, match="the truth has no image labels: 1 of 1 detections"):
+        evaluate_pieces(pieces, truth, protocol=protocol_named("open-images-challenge"))

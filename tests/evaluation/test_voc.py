@@ -12,7 +12,8 @@ from oracles.voc_evaluator import evaluate_voc_literally
 from wildbox.annotations import Annotations, expand
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
-from wildbox.evaluation import EvaluationResult, evaluate
+from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
+from wildbox.evaluation.voc import voc
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
 Box = tuple[float, float, float, float]
@@ -82,3 +83,9 @@ def test_takes_no_group_of_weight() -> None:
     truth, found = truth_of(cat, (), [], [], []), found_of(cat, (), [], [], [], [])
     with pytest.raises(ConfigError, match="group_of_weight"):
         evaluate(found, truth, protocol="voc", group_of_weight=1.0)
+
+
+@pytest.mark.parametrize(("name", "eleven"), [("voc", False), ("voc-11-point", True)])
+def test_by_name_and_by_function_it_is_the_same(name: str, eleven: bool) -> None:
+    assert voc(eleven=eleven) == protocol_named(name)
+    assert voc().iou == 0.5

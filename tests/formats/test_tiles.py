@@ -194,3 +194,38 @@ def test_a_real_page(shared_data: Path, tmp_path: Path) -> None:
     back = {tuple(row) for row in tiles.boxes + corner[tiles.image]}
     solid = (truth.boxes[:, 2:] > truth.boxes[:, :2]).all(axis=1)
     assert {tuple(row) for row in truth.boxes[small & solid]} <= back
+
+
+def pages(folder: Path, *rows: tuple[int, int, list[float]], groups: tuple[int, ...] = ()) -> Annotations:
+    """Two white pages of 8 x 4 pixels, a and b; a row is page, label and box."""
+    for name in "ab":
+        Image.new("RGB", (8, 4), "white").save(folder / f"{name}.png")
+    return replace(
+        table(["a", "b"], ["cat", "dog"], list(rows)),
+        sizes=np.full((2, 2), [8.0, 4.0]),
+        file_names=("a.png", "b.png"),
+        is_group_of=np.isin(np.arange(len(rows)), groups),
+    )
+
+
+def test_boxes_keep_their_labels_on_every_page(tmp_path: Path) -> None:
+    truth = pages(tmp_path, (0, 0, [0, 0, 2, 2]), (1, 1, [5, 1, 7, 3]), (1, 0, [0, 0, 1, 1]), groups=(1,))
+    tiles = cut_tiles(truth, tmp_path, tmp_path, size=4, overlap=0)
+    found = zip(tiles.image.tolist(), tiles.label.tolist(), tiles.boxes.tolist(), strict=True)
+    assert list(found) == [(0, 0, [0, 0, 2, 2]), (2, 0, [0, 0, 1, 1]), (3, 1, [1, 1, 3, 3])]
+    assert tiles.is_group_of.tolist() == [False, False, True]
+
+
+def test_half_a_box_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    truth = pages(tmp_path, (0, 0, [2, 0, 6, 1]), (0, 1, [1, 0, 6, 1]))
+    tiles = cut_tiles(truth, tmp_path, tmp_path, size=4, overlap=0)
+    assert tiles.label.tolist() == [0, 1, 0]
+
+
+def test_a_tile_of_another_size_is_written_anew(tmp_path: Path) -> None:
+    (first, *_) = cut_tiles(pages(tmp_path), tmp_path, tmp_path, size=4, overlap=0).file_names
+    for size in ((3, 3), (4, 3), (3, 9), (9, 3)):
+        Image.new("RGB", size, "red").save(tmp_path / first)
+        cut_tiles(pages(tmp_path), tmp_path, tmp_path, size=4, overlap=0)
+        with Image.open(tmp_path / first) as tile:
+            assert tile.size == (4, 4)

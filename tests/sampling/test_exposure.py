@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from wildbox.sampling import (
     largest_balance,
     to_csr,
 )
+from wildbox.sampling.exposure import Exposure, by_balance, of_rarest, write_exposures
+from wildbox.vocabulary import Vocabulary
 
 HOLDINGS = [[0]] * 40 + [[0, 1]] * 12 + [[1, 2, 2]] * 3 + [[4]] + [[]] * 4
 ROWS = to_csr(HOLDINGS)
@@ -105,3 +108,48 @@ def test_as_many_repeats_as_allowed_are_not_marked() -> None:
     assert one.repeats.tolist() == [20, 20]
     assert not one.marked.any()
     assert one.images_marked == 0
+
+
+NAMED = Vocabulary(("/c", "/b", "/a"), ("cup", "box", "axe"))
+
+
+def three_classes() -> list[Exposure]:
+    """Boxes on three of four images, on the last of these the cup too; no axe."""
+    offsets, labels = [0, 1, 2, 4, 4], [1, 1, 1, 0]
+    return [exposure(offsets, labels, balance=b, draws=4, max_repeats=2, classes=3) for b in (None, 1)]
+
+
+def test_what_people_read_of_the_rarest_classes_and_of_all_images() -> None:
+    header, rows = of_rarest(three_classes(), NAMED, 2)
+    assert header == ["class", "images", "none", "1"]
+    assert rows == [["cup", "1", "1", "2.67 !"], ["box", "3", "1", "1.33"]]
+    assert of_rarest(three_classes(), NAMED, 1)[1] == rows[:1]
+    # the images of boxes alone are drawn two thirds of a time, the last one never; exactly once is not less
+    assert by_balance(three_classes())[1] == [
+        ["none", "0", "0", "1", "0.0%"],
+        ["1", "1", "1", "2.67", "75.0%"],
+    ]
+
+
+def test_rows_of_a_file_of_exposures(tmp_path: Path) -> None:
+    write_exposures(tmp_path / "lambda.csv", three_classes(), NAMED)
+    assert (tmp_path / "lambda.csv").read_text(encoding="utf-8").splitlines() == [
+        "lambda,class_id,class_name,images,seen,repeats,most_repeats,marked",
+        "none,/c,cup,1,1,1,1,0",
+        "none,/b,box,3,3,1,1,0",
+        "none,/a,axe,0,0,0,0,0",
+        "1,/c,cup,1,2.66667,2.66667,2.66667,1",
+        "1,/b,box,3,4,1.33333,2.66667,0",
+        "1,/a,axe,0,0,0,0,0",
+    ]
+
+
+def test_lambda_0_is_a_lambda() -> None:
+    assert largest_balance([exposure_of_counts([1, 9], balance=0, draws=10)]) == 0
+
+
+def test_more_than_20_repeats_are_too_many_unless_told_otherwise() -> None:
+    assert [exposure([0, 1], [0], balance=None, draws=draws).marked[0] for draws in (20, 21)] == [False, True]
+    assert [exposure_of_counts([1], balance=1, draws=draws).marked[0] for draws in (20, 21)] == [False, True]
+    told = [exposure_of_counts([1], balance=1, draws=draws, max_repeats=4).marked[0] for draws in (4, 5)]
+    assert told == [False, True]

@@ -106,3 +106,20 @@ def test_an_image_that_does_not_open_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no \.jpg"):
         images_of(tmp_path / "empty", Vocabulary(("a",)), relative=True)
+
+
+def test_an_average_goes_on_where_it_was(config: RunConfig, tmp_path: Path) -> None:
+    schedule = config.schedule.model_copy(update={"average": 0.9, "steps": 3})
+    config = config.model_copy(update={"schedule": schedule})
+    whole = load_checkpoint(train(config, tmp_path / "whole")).average
+
+    def kill(step: int, steps: int, values: Mapping[str, float]) -> None:
+        if step == 3:  # the checkpoint is that of step 2
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, tmp_path / "cut", progress=kill)
+    resumed = load_checkpoint(train(config, tmp_path / "cut")).average
+    assert whole is not None
+    assert resumed is not None
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

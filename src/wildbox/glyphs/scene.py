@@ -234,7 +234,7 @@ def _around(boxes: Sequence[Box]) -> Box:
 
 
 def _with_occlusion(label: Label, placed: Sequence[Placed]) -> Label:
-    """Marked as occluded where two other glyphs than its own reach into the box, or one over a tenth of it."""
+    """Marked as occluded where another glyph than its own covers over a tenth of the smaller of glyph and box."""
     covers = sorted((_cover(label.box, p.box) for p in placed), reverse=True)
     occluded = not label.is_group_of and len(covers) > 1 and covers[1] > 0.1
     return Label(label.label, label.box, label.is_group_of, occluded)
