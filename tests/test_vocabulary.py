@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from wildbox.annotations import Annotations
 from wildbox.detections import Detections, concatenate_detections
 from wildbox.detectors.weights import _compare_classes
 from wildbox.ensembling import weighted_boxes_fusion
-from wildbox.errors import InputError
+from wildbox.errors import InputError, VocabularyError
 from wildbox.evaluation import EvaluationResult, evaluate, gains
 from wildbox.labels import ConcurrentRates, audit
 from wildbox.labels.files import write_audit
@@ -88,3 +89,9 @@ def test_a_class_head_is_of_names_too() -> None:
         False,
         "the class head is new: class '1' is 'cat' and 'dog' now",
     )
+
+
+def test_one_text_is_not_several_ids() -> None:
+    ids: Any = "cat"
+    with pytest.raises(VocabularyError, match="expected several texts, got one, 'cat'"):
+        Vocabulary(ids)

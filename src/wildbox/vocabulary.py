@@ -36,6 +36,8 @@ class Vocabulary:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.ids, str):
+            raise VocabularyError(f"class ids: expected several texts, got one, {self.ids!r}")
         object.__setattr__(self, "ids", tuple(self.ids))
         object.__setattr__(self, "names", tuple(self.names or self.ids))
         object.__setattr__(self, "groups", tuple(self.groups))

@@ -60,7 +60,7 @@ def test_groups(tmp_path: Path) -> None:
     groups = {"group": ["head", "tail", "tail", "tail"], "concurring": ["yes", "", "no", "no"]}
     found = compare(["x", "z"], [OLD, NEW], groups=groups)
     means = {name: (count, *map(float, ap), gain) for name, count, ap, gain in found.means()}
-    assert list(means) == ["all", "head", "tail", "yes", "no"]
+    assert list(means) == ["all", "head", "tail", "no", "yes"]
     assert means["all"] == pytest.approx(
         (3, (0.1 + 0.5 + 1 / 3) / 3, 1.85 / 3, (1.85 - 0.1 - 0.5 - 1 / 3) / 3)
     )

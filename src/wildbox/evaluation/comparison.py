@@ -44,10 +44,10 @@ class Comparison:
         return np.asarray(~np.isnan(self.ap).any(axis=0))
 
     def means(self) -> Iterator[tuple[str, int, list[float], Interval | float]]:
-        """Of all classes, then of each group: its name, number of classes, mean AP in each run, and gain."""
+        """Of all classes, then of each group by name: its name, number of classes, mean AP in each run, and gain."""
         ways = {ALL: np.full(len(self.vocabulary), ALL)} | dict(self.groups)
         for groups in ways.values():
-            for name in dict.fromkeys(groups[groups != ""].tolist()):
+            for name in sorted(set(groups[groups != ""].tolist())):
                 chosen = (groups == name) & self.complete
                 if chosen.any():
                     means = self.ap[:, chosen].mean(axis=1).tolist()
