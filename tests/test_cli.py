@@ -79,7 +79,17 @@ def test_audit(folder: Path) -> None:
         "source_boxes", "confusion_boxes", "ratio", "related", "unexplained",
     ]  # fmt: skip
     rates = header(folder / "audit" / "concurrent_rates.csv")
-    assert rates == ["class", "other", "rate", "boxes", "matched", "lower", "upper"]
+    assert rates == [
+        "class",
+        "other",
+        "rate",
+        "boxes",
+        "matched",
+        "lower",
+        "upper",
+        "class_name",
+        "other_name",
+    ]
 
 
 def test_lambda(folder: Path) -> None:

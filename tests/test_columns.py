@@ -42,6 +42,10 @@ def truth(**columns: Any) -> Annotations:
         ({"label": [0, np.nan, 1]}, "'label', row 1: nan"),
         ({"label": [True, False, True]}, "'label' holds bool"),
         ({"label": ["0", "1", "1"]}, "'label' holds <U1"),
+        ({"label": np.array([0, 0.5, 1], object)}, "'label', row 1: 0.5"),
+        ({"label": np.array(["0", 1, 1], object)}, "'label', row 0: 0"),
+        ({"label": np.array([0, None, 1], object)}, "'label': .*; expected a whole number in each row"),
+        ({"boxes": [["0", "0", "1", "1"]] * 3}, "'boxes' holds <U1, expected a number"),
         ({"image": [[0], [0], [1]]}, "'image' has the shape"),
         ({"image": [0, 0.5, 1]}, "'image', row 1: 0.5"),
     ],
@@ -68,7 +72,7 @@ def test_refuses_what_one_table_has() -> None:
     none: Any = []
     for id_ in (7, None):
         ids: Any = ("a", id_)
-        with pytest.raises(InputError, match=f"image id {id_}: expected a text, such as '{id_}'"):
+        with pytest.raises(InputError, match=f"image id {id_}: expected a text"):
             Detections(PETS, ids, none, none, none, none)
         with pytest.raises(InputError, match=f"image id {id_}"):
             Annotations(PETS, ids, none, none, none)
@@ -84,6 +88,9 @@ def test_takes_what_loses_nothing() -> None:
     for name in ("image", "boxes", "label", "score"):
         assert np.array_equal(getattr(same, name), getattr(found(), name))
     assert found(label=[0.0, 1.0, 1.0]).label.tolist() == [0, 1, 1]
+    mixed = np.array([[0, 0.5], [1, 0.5], [1, 1.0]], object)  # as rows of a data frame come
+    assert found(label=mixed[:, 0], score=mixed[:, 1]).label.tolist() == [0, 1, 1]
+    assert found(image=[], boxes=[], label=np.zeros((0, 1)), score=[]).label.shape == (0,)
     assert truth(is_group_of=[0, 1, 0]).is_group_of.tolist() == [False, True, False]
     assert found(image=[], boxes=[], label=[], score=[]).boxes.shape == (0, 4)
 

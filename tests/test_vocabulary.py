@@ -14,6 +14,7 @@ from wildbox.detectors.weights import _compare_classes
 from wildbox.ensembling import weighted_boxes_fusion
 from wildbox.errors import InputError, VocabularyError
 from wildbox.evaluation import EvaluationResult, evaluate, gains
+from wildbox.evaluation.coco import evaluate_coco
 from wildbox.labels import ConcurrentRates, audit
 from wildbox.labels.files import write_audit
 from wildbox.labels.groups import read_groups
@@ -29,7 +30,7 @@ TOLD = "class '1' is '(cat|dog)' and '(cat|dog)'"
     ("names", "told"),
     [
         (("cat", "dog", "cow"), ""),
-        (("Cat", "DOG", "cow"), ""),  # as others write it
+        (("Cat", "DOG ", "cow"), ""),  # as others write it
         (("cat", "hound", "cow"), ""),
         ((), ""),  # ids alone
         (("1", "dog", "cow"), ""),
@@ -38,10 +39,30 @@ TOLD = "class '1' is '(cat|dog)' and '(cat|dog)'"
         (("tiger", "lion", "Ox"), "class '1' is 'cat' and 'tiger'"),  # nothing in common
     ],
 )
-def test_names_contradict(names: tuple[str, ...], told: str) -> None:
+def test_names_of_numbers_contradict(names: tuple[str, ...], told: str) -> None:
     other = Vocabulary(HERE.ids, names)
     assert HERE.contradiction(other) == told
     assert bool(other.contradiction(HERE)) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "told"),
+    [
+        ("Cat,Dog,Cow", "Katze,Hund,Kuh", ""),  # ids that are no numbers are of all the world
+        ("Bat (animal),Bat,Cat", "Bat,Baseball bat,Cat", ""),
+        ("traffic light,stop sign,cat", "traffic_light,stop_sign,dog", ""),
+        ("Cat,Dog,Cow", "Dog,Cat,Cow", "class '/m/a' is 'Cat' and 'Dog'"),
+        ("Cat,Dog,Cow", "Ox,Cat,Dog", "class '/m/b' is 'Dog' and 'Cat'"),
+    ],
+)
+def test_names_of_texts_contradict(names: str, others: str, told: str) -> None:
+    one, other = (Vocabulary(("/m/a", "/m/b", "/m/c"), tuple(some.split(","))) for some in (names, others))
+    assert one.contradiction(other) == told
+    assert bool(other.contradiction(one)) == bool(told)
+
+
+def test_a_single_class_may_be_renamed() -> None:
+    assert Vocabulary(("1",), ("person",)).contradiction(Vocabulary(("1",), ("pedestrian",))) == ""
 
 
 def test_only_shared_ids_speak_and_a_name_may_stand_twice() -> None:
@@ -67,6 +88,7 @@ def test_no_number_is_told_across_other_classes(tmp_path: Path) -> None:
     for tried in (
         lambda: evaluate(found, truth),
         lambda: evaluate(found, truth, protocol="voc"),
+        lambda: evaluate_coco(found, truth),
         lambda: concatenate_detections([found, more]),
         lambda: weighted_boxes_fusion([found, more]),
         lambda: gains(log, other),

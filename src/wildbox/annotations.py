@@ -299,9 +299,7 @@ def concatenate(tables: Sequence[Annotations]) -> Annotations:
         label=joined("label"),
         is_group_of=joined("is_group_of"),
         sizes=joined("sizes"),
-        file_names=tuple(
-            table.file_name(b) for table in tables for b in range(len(table.image_ids)) if named
-        ),
+        file_names=tuple(t.file_name(b) for t in tables for b in range(len(t.image_ids))) if named else (),
         image_labels=ImageLabels(
             joined("image", shift=True, labels=True),
             joined("label", labels=True),

@@ -25,14 +25,14 @@ def checked_ids(ids: Sequence[str]) -> tuple[str, ...]:
 
     >>> checked_ids([7])
     Traceback (most recent call last):
-    wildbox.errors.InputError: image id 7: expected a text, such as '7'
+    wildbox.errors.InputError: image id 7: expected a text
     """
     if isinstance(ids, UniqueIds):
         return tuple(ids)
     given = tuple(ids)
     for id_ in given:
         if not isinstance(id_, str):
-            raise InputError(f"image id {id_!r}: expected a text, such as {str(id_)!r}")
+            raise InputError(f"image id {id_!r}: expected a text")
     if len(set(given)) != len(given):
         raise InputError("an image id stands twice among the images")
     return given
@@ -44,28 +44,34 @@ def checked_column(
     """A column (N,), or (N, width), of a type that holds its values; it is not copied where it has that type.
 
     Raises:
-        InputError: another shape; for whole numbers a fraction, for truth values what is neither 0 nor 1.
+        InputError: another shape; what is no number; for whole numbers a fraction, for truth values what is neither 0
+            nor 1.
 
     >>> checked_column([1.0, 0.5], np.int64, "label", 2)
     Traceback (most recent call last):
     wildbox.errors.InputError: column 'label', row 1: 0.5, expected a whole number
     """
     given = np.asarray(value)
-    if width is not None and not given.size:
-        given = given.reshape(-1, width)
+    if not given.size and given.ndim:
+        given = given.reshape((-1,) if width is None else (-1, width))
     if given.ndim != (1 if width is None else 2) or (width is not None and given.shape[1] != width):
         shape = "(N,)" if width is None else f"(N, {width})"
         raise InputError(f"column {name!r} has the shape {given.shape}, expected {shape}")
     if len(given) != rows:
         raise InputError(f"column {name!r} has {len(given)} rows, expected {rows}")
-    if dtype is np.float64 or given.dtype == dtype or not given.size:
+    if given.dtype == dtype or not given.size:
         return np.asarray(given, dtype)
-    expected = "0 or 1" if dtype is bool else "a whole number"
-    if given.dtype.kind not in "iuf":
+    expected = "a number" if dtype is np.float64 else "0 or 1" if dtype is bool else "a whole number"
+    if given.dtype.kind not in ("iufO" if dtype is not np.float64 else "iufbO"):
         raise InputError(f"column {name!r} holds {given.dtype}, expected {expected} in each row")
-    with np.errstate(invalid="ignore"):
-        whole: NDArray[Any] = given.astype(dtype)
-    if (odd := whole != given).any():
+    try:
+        with np.errstate(invalid="ignore"):
+            whole: NDArray[Any] = given.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"column {name!r}: {error}; expected {expected} in each row") from error
+    if dtype is np.float64 or np.can_cast(given.dtype, dtype):
+        return whole
+    if (odd := np.asarray(whole != given, bool)).any():
         row = int(np.argmax(odd))
         raise InputError(f"column {name!r}, row {row}: {given[row]}, expected {expected}")
     return whole

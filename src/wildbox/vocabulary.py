@@ -72,32 +72,43 @@ class Vocabulary:
     def contradiction(self, other: Vocabulary) -> str:
         """Which id is one class here and another there, by their names; "" where nothing says so.
 
-        Files that number their classes 1, 2, 3 share ids without sharing classes. It shows where a name stands at
-        another id, or where no id has the same name; else a name may be written differently. Upper and lower case
-        are one, and a name that is the id is none.
+        Files that number their classes 1, 2, 3 share ids without sharing classes. It shows where names of an id stand
+        at other ids, and for numbers also where one of the names does, or where none of several is the same; else a
+        name may be written differently. Upper and lower case, blanks and underscores are one, and a name that is the
+        id is none.
 
         >>> Vocabulary(("1", "2"), ("cat", "dog")).contradiction(Vocabulary(("1", "2"), ("dog", "cat")))
         "class '1' is 'cat' and 'dog'"
         """
+        if self == other:
+            return ""
         ours, theirs = self._own_names(), other._own_names()
         shared = [id_ for id_ in ours if id_ in theirs]
         agreed = {ours[id_] for id_ in shared if ours[id_] == theirs[id_]}
         moved = set(ours.values()) & set(theirs.values()) - agreed
+        numbers = all(id_.isdecimal() for id_ in shared)
+        enough = 1 if numbers else 2
         for id_ in shared:
             both = {ours[id_], theirs[id_]}
-            if len(both) == 2 and (both & moved or not agreed):
+            none_agrees = numbers and not agreed and len(shared) > 1
+            if len(both) == 2 and (len(both & moved) >= enough or none_agrees):
                 here, there = (some.names[some.index(id_)] for some in (self, other))
                 return f"class {id_!r} is {here!r} and {there!r}"
         return ""
 
     def _own_names(self) -> dict[str, str]:
-        return {id_: name.casefold() for id_, name in zip(self.ids, self.names, strict=True) if name != id_}
+        return {
+            id_: " ".join(name.replace("_", " ").casefold().split())
+            for id_, name in zip(self.ids, self.names, strict=True)
+            if name != id_
+        }
 
 
 def check_same_classes(one: Vocabulary, other: Vocabulary, message: str) -> None:
     """`VocabularyError` with the message where ids differ, or stand in another order, or names contradict.
 
-    >>> check_same_classes(Vocabulary(("1",), ("cat",)), Vocabulary(("1",), ("dog",)), "models of different classes")
+    >>> one, other = (Vocabulary(("1", "2"), names) for names in (("cat", "dog"), ("dog", "cow")))
+    >>> check_same_classes(one, other, "models of different classes")
     Traceback (most recent call last):
     wildbox.errors.VocabularyError: models of different classes: class '1' is 'cat' and 'dog'
     """

@@ -189,10 +189,16 @@ def test_a_score_at_the_threshold_is_left_out_as_in_torchvision() -> None:
         assert all(len(model(IMAGES[:1])[0]["boxes"]) for model in (theirs, ours))
 
 
-def test_images_without_boxes_and_every_parameter_learns() -> None:
-    model = use_rule(detector(), Sigmoid())
-    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    found = losses(model, [TARGETS[0], nothing])
+@pytest.mark.parametrize("objects", [True, False])
+def test_images_without_boxes_and_every_parameter_learns(objects: bool) -> None:
+    model = use_rule(detector(MaskRCNN, mask_roi_pool=MultiScaleRoIAlign(["0"], 4, 1)), Sigmoid())
+    nothing = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 64, 64, dtype=torch.uint8),
+    }
+    some = TARGETS[0] | {"masks": torch.ones(2, 64, 64, dtype=torch.uint8)}
+    found = losses(model, [some if objects else nothing, nothing])
     torch.stack(list(found.values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -222,6 +228,21 @@ def test_own_detectors_and_a_second_rule() -> None:
 def test_what_is_no_rule_is_told(rule: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=rf"expected one such as ConcurrentSoftmax\(rates\), got {told}$"):
         use_rule(detector(), rule)
+
+
+def test_a_rule_may_have_its_loss_from_elsewhere() -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss = nn.CrossEntropyLoss()  # found by __getattr__ alone
+
+        def scores(self, logits: Tensor) -> Tensor:
+            return logits.sigmoid()
+
+    rule: Any = Mine()
+    assert use_rule(detector(), rule).roi_heads.rule is rule
+    compiled: Any = torch.compile(ConcurrentSoftmax(torch.zeros(4, 4)), backend="eager")
+    assert use_rule(detector(), compiled).roi_heads.rule is compiled
 
 
 def test_refuses() -> None:

@@ -200,6 +200,12 @@ def test_module_counts_with_the_rates_that_were_assigned() -> None:
     with pytest.raises(InputError, match=r"rates\[1, 0\] is 2, expected 0 to 1"):
         rule.rates = others * 4
     assert torch.equal(rule.rates, others)
+    others[1, 0] = 0.25  # the rule has a copy
+    assert rule.rates[1, 0] == 0.5
+    rule.rates = torch.nn.Parameter(others)
+    assert torch.equal(copy.deepcopy(rule).scores(logits), ConcurrentSoftmax(others).scores(logits))
+    assert [*rule.buffers()] == [rule.rates]
+    assert not [*rule.parameters()]
 
 
 @pytest.mark.parametrize("assign", [True, False])
@@ -216,6 +222,15 @@ def test_a_module_made_without_memory_takes_the_rates_that_are_loaded(assign: bo
     later.load_state_dict(rule.state_dict(), assign=assign)
     assert torch.equal(later.scores(logits), rule.scores(logits))
     assert later(logits, torch.tensor([1, 2])) == rule(logits, torch.tensor([1, 2]))
+
+
+def test_a_module_made_without_memory_is_called_with_rates() -> None:
+    rates, logits = torch.zeros(3, 3), torch.randn(2, 3)
+    rates[0, 1] = 1
+    with torch.device("meta"):
+        rule = ConcurrentSoftmax(rates)
+    found = torch.func.functional_call(rule, {"rates": rates}, (logits, torch.tensor([1, 2])))
+    assert found == ConcurrentSoftmax(rates)(logits, torch.tensor([1, 2]))
 
 
 def test_a_module_without_memory_gets_some_and_then_its_rates() -> None:

@@ -139,16 +139,8 @@ class ConcurrentSoftmax(nn.Module):
         self, rates: Tensor | ArrayLike, *, background: int | None = None, check: bool = True
     ) -> None:
         super().__init__()
-        try:
-            matrix = torch.as_tensor(rates).detach().clone()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"rates: expected a matrix (K, K), got {type(rates).__name__}: {error}"
-            ) from error
-        matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
-        check_rates(matrix, background=background)
         self.background, self.check = background, check
-        self.register_buffer("rates", matrix)
+        self.register_buffer("rates", _matrix(rates))
         self._look_at_rates()
         self.register_load_state_dict_post_hook(_look_anew)  # type: ignore[no-untyped-call]
 
@@ -163,12 +155,13 @@ class ConcurrentSoftmax(nn.Module):
         self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        others = name == "rates" and "_removed" in self.__dict__
-        if others:
-            check_rates(value, background=self.background)
-        super().__setattr__(name, value)
-        if others:
-            self._look_at_rates()
+        if name != "rates":
+            super().__setattr__(name, value)
+            return
+        matrix = _matrix(value)
+        check_rates(matrix, background=self.background)
+        self._buffers["rates"] = matrix
+        self._look_at_rates()
 
     def _prepare(self, exact: Tensor, device: torch.device) -> None:
         """The rates, and those above 0, for float32 and for float64 logits on a device."""
@@ -200,6 +193,8 @@ class ConcurrentSoftmax(nn.Module):
         check_logits(logits)
         if self._single[0].device != logits.device:
             self.to(logits.device)
+            if self._single[0].is_meta:  # rates that came without loading a state
+                self._look_at_rates()
         return self._double if logits.dtype == torch.float64 else self._single
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -213,6 +208,15 @@ class ConcurrentSoftmax(nn.Module):
         if moved:
             self._prepare(exact, device)
         return self
+
+
+def _matrix(rates: Tensor | ArrayLike) -> Tensor:
+    """A copy of the rates, in float32 or float64."""
+    try:
+        matrix = torch.as_tensor(rates).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"rates: expected a matrix (K, K), got {type(rates).__name__}: {error}") from error
+    return matrix if matrix.dtype == torch.float64 else matrix.float()
 
 
 def _look_anew(module: ConcurrentSoftmax, _: object) -> None:

@@ -254,11 +254,12 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
             files.append(path)
         elif path.is_dir() or path.suffix.lower() in Image.registered_extensions():
             others.append(path)
+    told = f"; folders and images of other kinds: {len(others):,}, such as {others[0].name}" if others else ""
     if not files:
-        raise InputError("no .jpg, .jpeg or .png file in this folder", path=folder)
+        raise InputError(f"no .jpg, .jpeg or .png file in this folder{told}", path=folder)
     if others:
-        told = f"{len(others):,} folders or images of other kinds ({others[0].name}, ...)"
-        warnings.warn(f"{folder}: {told} passed over: only .jpg, .jpeg and .png", InputWarning, stacklevel=2)
+        message = f"{folder}: only .jpg, .jpeg and .png files are taken{told}"
+        warnings.warn(message, InputWarning, stacklevel=2)
     stems: dict[str, Path] = {}
     for file in files:
         if (other := stems.setdefault(file.stem, file)) is not file:

@@ -114,7 +114,7 @@ def _compare_classes(content: dict[str, Any], vocabulary: Vocabulary | None) -> 
     ids = content.get("class_ids")
     if ids is None or vocabulary is None:
         return False, ""
-    theirs = Vocabulary(tuple(ids), tuple(content.get("class_names", ids)))
+    theirs = Vocabulary(tuple(ids), tuple(content.get("class_names") or ids))
     if told := theirs.contradiction(vocabulary):
         return False, f"the class head is new: {told} now"
     if theirs.ids == vocabulary.ids:

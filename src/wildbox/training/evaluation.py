@@ -40,7 +40,7 @@ def batch_detections(
     >>> batch_detections([found], ["a"], Vocabulary(("cat",))).label.tolist()
     [0]
     """
-    ids = tuple(id_ if isinstance(id_, str) else str(index(id_)) for id_ in image_ids)
+    ids = tuple(str(index(id_)) if hasattr(id_, "__index__") else id_ for id_ in image_ids)
     if len(outputs) != len(ids):
         raise InputError(f"{len(outputs)} outputs of {len(ids)} images, expected one of each")
     counts = [len(output["labels"]) for output in outputs]

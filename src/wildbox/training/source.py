@@ -47,7 +47,7 @@ def load_source(
     hierarchy = None
     if config.format == "coco":
         annotations = read_coco(config.boxes)
-    elif ".json" in config.boxes.suffixes:
+    elif config.boxes.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json"):
         raise ConfigError(f'{config.boxes} is JSON: COCO and LVIS need format = "coco" beside boxes')
     else:
         classes = None if config.classes is None else read_classes(config.classes)
