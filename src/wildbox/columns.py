@@ -66,12 +66,12 @@ def checked_column(
         raise InputError(f"column {name!r} holds {given.dtype}, expected {expected} in each row")
     try:
         with np.errstate(invalid="ignore"):
-            whole: NDArray[Any] = given.astype(dtype)
+            values: NDArray[Any] = given.astype(dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"column {name!r}: {error}; expected {expected} in each row") from error
     if dtype is np.float64 or np.can_cast(given.dtype, dtype):
-        return whole
-    if (odd := np.asarray(whole != given, bool)).any():
+        return values
+    if (odd := np.asarray(values != given, bool)).any():
         row = int(np.argmax(odd))
         raise InputError(f"column {name!r}, row {row}: {given[row]}, expected {expected}")
-    return whole
+    return values

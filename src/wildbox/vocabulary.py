@@ -87,11 +87,10 @@ class Vocabulary:
         agreed = {ours[id_] for id_ in shared if ours[id_] == theirs[id_]}
         moved = set(ours.values()) & set(theirs.values()) - agreed
         numbers = all(id_.isdecimal() for id_ in shared)
-        enough = 1 if numbers else 2
+        others = numbers and not agreed and len(shared) > 1
         for id_ in shared:
             both = {ours[id_], theirs[id_]}
-            none_agrees = numbers and not agreed and len(shared) > 1
-            if len(both) == 2 and (len(both & moved) >= enough or none_agrees):
+            if len(both) == 2 and (others or len(both & moved) >= (1 if numbers else 2)):
                 here, there = (some.names[some.index(id_)] for some in (self, other))
                 return f"class {id_!r} is {here!r} and {there!r}"
         return ""

@@ -131,8 +131,9 @@ def check_columns(rule: Rule, model: nn.Module, columns: int | None) -> None:
     Args:
         columns: None where the model does not tell: the first loss will.
     """
-    has = isinstance(rule, type), *(callable(getattr(rule, name, None)) for name in ("loss", "scores"))
-    if has != (False, True, True):  # isinstance(rule, Rule) does not see what a module's __getattr__ gives
+    # isinstance(rule, Rule) would not see what a module's __getattr__ gives
+    answers = all(callable(getattr(rule, name, None)) for name in ("loss", "scores"))
+    if isinstance(rule, type) or not answers:
         told = rule.__name__ if isinstance(rule, type) else f"a {type(rule).__name__}"
         raise ConfigError(f"rule: expected one such as ConcurrentSoftmax(rates), got {told}")
     if columns is None:
