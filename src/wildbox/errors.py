@@ -39,7 +39,7 @@ class HierarchyError(InputError):
 
 
 class VocabularyError(InputError):
-    """A class id that the vocabulary does not hold, or holds twice."""
+    """A class id that the vocabulary does not hold, or holds twice, or that is another class elsewhere."""
 
 
 class ConfigError(WildboxError, ValueError):

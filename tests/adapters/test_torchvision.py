@@ -93,6 +93,20 @@ def test_softmax_is_torchvision(kind: str) -> None:
             torch.testing.assert_close(other[name], value)
 
 
+def trained_once(
+    model: FasterRCNN, target: dict[str, Tensor], *, part: str
+) -> tuple[dict[str, Tensor], Any, list[list[Tensor]]]:
+    """Losses of the first image, what a predictor said, and the chosen proposals, matches, labels and goals."""
+    caught: dict[str, Any] = {}
+    heads = model.roi_heads
+    getattr(heads, part).register_forward_hook(lambda *called: caught.update(predicted=called[2]))
+    select = heads.select_training_samples
+    heads.select_training_samples = lambda *given: caught.setdefault("chosen", select(*given))
+    torch.manual_seed(1)
+    found = model.train()([IMAGES[0]], [target])
+    return found, caught["predicted"], caught["chosen"]
+
+
 def test_losses_are_the_rules_on_all_labels_of_an_object() -> None:
     """A box with two labels, written twice: by hand from the logits and deltas."""
     rates = torch.zeros(4, 4)
@@ -100,14 +114,7 @@ def test_losses_are_the_rules_on_all_labels_of_an_object() -> None:
     rule = ConcurrentSoftmax(rates)
     model = use_rule(detector(), rule)
     target = {"boxes": torch.tensor([[5.0, 5, 30, 30]] * 2), "labels": torch.tensor([1, 3])}
-    caught: dict[str, Any] = {}
-    heads = model.roi_heads
-    heads.box_predictor.register_forward_hook(lambda *called: caught.update(predicted=called[2]))
-    select = heads.select_training_samples
-    heads.select_training_samples = lambda *given: caught.setdefault("chosen", select(*given))
-    torch.manual_seed(1)
-    found = model.train()([IMAGES[0]], [target])
-    (logits, deltas), (_, _, (label,), (goal,)) = caught["predicted"], caught["chosen"]
+    found, (logits, deltas), (_, _, (label,), (goal,)) = trained_once(model, target, part="box_predictor")
     members = torch.zeros(len(label), 4)
     members[label > 0] = torch.tensor([1.0, 0, 1, 0])
     members[label == 0, 3] = 1
@@ -132,24 +139,15 @@ def test_masks_of_all_labels_of_an_object_learn() -> None:
     masks[:, 10:20, 8:25] = 1
     target = {"boxes": torch.tensor([[5.0, 5, 30, 30]] * 2), "labels": torch.tensor([1, 3]), "masks": masks}
     model = use_rule(detector(MaskRCNN, mask_roi_pool=MultiScaleRoIAlign(["0"], 4, 1)), Sigmoid())
-    caught: dict[str, Any] = {}
-    heads = model.roi_heads
-    heads.mask_predictor.register_forward_hook(lambda *called: caught.update(logits=called[2]))
-    select = heads.select_training_samples
-    heads.select_training_samples = lambda *given: caught.setdefault("chosen", select(*given))
-    torch.manual_seed(1)
-    found = model.train()([IMAGES[0]], [target])["loss_mask"]
-    (boxes,), (matched,), (label,), _ = caught["chosen"]
+    found, logits, ((boxes,), (matched,), (label,), _) = trained_once(model, target, part="mask_predictor")
     chosen = label > 0
     of_each = [
-        maskrcnn_loss(
-            caught["logits"], [boxes[chosen]], [masks], [torch.tensor([own, own])], [matched[chosen]]
-        )
+        maskrcnn_loss(logits, [boxes[chosen]], [masks], [torch.tensor([own, own])], [matched[chosen]])
         for own in (1, 3)
     ]
-    torch.testing.assert_close(found, sum(of_each) / 2)
-    found.backward()
-    slopes = heads.mask_predictor.mask_fcn_logits.weight.grad.flatten(1).abs().sum(dim=1)
+    torch.testing.assert_close(found["loss_mask"], sum(of_each) / 2)
+    found["loss_mask"].backward()
+    slopes = model.roi_heads.mask_predictor.mask_fcn_logits.weight.grad.flatten(1).abs().sum(dim=1)
     assert (slopes > 0).tolist() == [False, True, False, True]
 
 

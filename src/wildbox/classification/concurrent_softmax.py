@@ -140,28 +140,26 @@ class ConcurrentSoftmax(nn.Module):
     ) -> None:
         super().__init__()
         self.background, self.check = background, check
-        self.register_buffer("rates", _matrix(rates))
-        self._look_at_rates()
+        self.register_buffer("rates", None)
+        self.rates = rates  # type: ignore[assignment]
         self.register_load_state_dict_post_hook(_look_anew)  # type: ignore[no-untyped-call]
 
-    def _look_at_rates(self) -> None:
-        """Derive what is computed with from the rates; called whenever they change."""
-        if self.rates.is_meta:  # no values yet: a state will be loaded
-            self._single = self._double = self.rates, SparseRates(self.rates, self.rates, self.rates)
-            self._removed = 0
-            return
-        check_rates(self.rates, background=self.background)
-        self._prepare(self.rates, self.rates.device)
-        self._removed = int((self.rates == 1).sum(dim=1).max()) if len(self.rates) else 0
-
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "rates":
+        if name == "rates":
+            self._take(_matrix(value))
+        else:
             super().__setattr__(name, value)
-            return
-        matrix = _matrix(value)
-        check_rates(matrix, background=self.background)
-        self._buffers["rates"] = matrix
-        self._look_at_rates()
+
+    def _take(self, rates: Tensor) -> None:
+        """Derive what is computed with from the rates; called whenever they change."""
+        check_rates(rates, background=self.background)
+        self._buffers["rates"] = rates
+        if rates.is_meta:  # no values yet: a state will be loaded
+            self._single = self._double = rates, SparseRates(rates, rates, rates)
+            self._removed = 0
+        else:
+            self._prepare(rates, rates.device)
+            self._removed = int((rates == 1).sum(dim=1).max()) if len(rates) else 0
 
     def _prepare(self, exact: Tensor, device: torch.device) -> None:
         """The rates, and those above 0, for float32 and for float64 logits on a device."""
@@ -194,7 +192,7 @@ class ConcurrentSoftmax(nn.Module):
         if self._single[0].device != logits.device:
             self.to(logits.device)
             if self._single[0].is_meta:  # rates that came without loading a state
-                self._look_at_rates()
+                self._take(self.rates)
         return self._double if logits.dtype == torch.float64 else self._single
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -221,7 +219,7 @@ def _matrix(rates: Tensor | ArrayLike) -> Tensor:
 
 def _look_anew(module: ConcurrentSoftmax, _: object) -> None:
     """After a state was loaded; no lambda, which would keep a model from being pickled."""
-    module._look_at_rates()
+    module._take(module.rates)
 
 
 def _loss(

@@ -11,6 +11,7 @@ import numpy as np
 from wildbox.annotations import Annotations, expand
 from wildbox.errors import ConfigError, InputError, VocabularyError
 from wildbox.formats.coco import read_coco
+from wildbox.formats.labelled_rows import is_json
 from wildbox.formats.open_images import read_classes, read_hierarchy, read_image_list, read_open_images
 from wildbox.formats.tiles import cut_tiles
 from wildbox.training.config import DataConfig
@@ -47,7 +48,7 @@ def load_source(
     hierarchy = None
     if config.format == "coco":
         annotations = read_coco(config.boxes)
-    elif config.boxes.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json"):
+    elif is_json(config.boxes):
         raise ConfigError(f'{config.boxes} is JSON: COCO and LVIS need format = "coco" beside boxes')
     else:
         classes = None if config.classes is None else read_classes(config.classes)
