@@ -43,9 +43,10 @@ from wildbox.labels.audit import LabelAudit, audit
 from wildbox.reports.study import concurring_classes
 from wildbox.study import StudyConfig, StudyRun, load_both
 from wildbox.training.checkpoint import load_checkpoint
-from wildbox.training.config import ModelConfig, RunConfig, read_config
+from wildbox.training.config import ModelConfig, RunConfig
 from wildbox.training.model import restore_model
 from wildbox.training.run import train
+from wildbox.training.settings import read_config
 from wildbox.training.source import Source
 from wildbox.training.trainer import training_rates
 

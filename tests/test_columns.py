@@ -95,6 +95,16 @@ def test_takes_what_loses_nothing() -> None:
     assert found(image=[], boxes=[], label=[], score=[]).boxes.shape == (0, 4)
 
 
+@pytest.mark.parametrize("table", [found, truth])
+def test_a_table_is_read_only_but_not_what_it_was_made_from(table: Any) -> None:
+    given = {"image": np.array([0, 0, 1]), "boxes": np.array(BOXES), "label": np.array([0, 1, 1])}
+    made = table(**given)
+    for name, column in given.items():
+        column += 0
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(made, name)[0] = 0
+
+
 @given(st.lists(st.floats(), max_size=5))
 def test_whole_numbers_and_no_others(values: list[float]) -> None:
     if all(value.is_integer() and -(2**63) <= value < 2**63 for value in values):

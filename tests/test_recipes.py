@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel
 
 from wildbox.study import StudyConfig
-from wildbox.training.config import ModelConfig, RunConfig, read_config
+from wildbox.training.config import ModelConfig, RunConfig
 from wildbox.training.model import build_model
+from wildbox.training.settings import read_config
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 STUDIES = [path for path in EXAMPLES if "runs" in tomllib.loads(path.read_text(encoding="utf-8"))]

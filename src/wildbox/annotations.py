@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wildbox.columns import checked_column, checked_ids
+from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
 from wildbox.vocabulary import Hierarchy, Vocabulary
 
@@ -25,12 +25,6 @@ Bools = NDArray[np.bool_]
 
 
 BOX_COLUMNS = ("image", "boxes", "label", "is_group_of")
-
-
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    frozen = np.ascontiguousarray(values)
-    frozen.setflags(write=False)
-    return frozen
 
 
 def _check_index(values: Ints, limit: int, name: str) -> None:
@@ -99,7 +93,7 @@ class ImageLabels:
             object.__setattr__(self, "is_exhaustive", np.ones(rows, bool))
         types = {"image": np.int64, "label": np.int64, "is_positive": bool, "is_exhaustive": bool}
         for name, dtype in types.items():
-            object.__setattr__(self, name, _frozen(checked_column(getattr(self, name), dtype, name, rows)))
+            object.__setattr__(self, name, frozen(checked_column(getattr(self, name), dtype, name, rows)))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -160,9 +154,9 @@ class Annotations:
             "is_group_of": checked_column(group_of, bool, "is_group_of", n),
         }
         for name, values in given.items():
-            set_(self, name, _frozen(values if order is None else values[order]))
+            set_(self, name, frozen(values if order is None else values[order]))
         sizes = np.ones((b, 2)) if self.sizes is None else self.sizes
-        set_(self, "sizes", _frozen(checked_column(sizes, np.float64, "sizes", b, width=2)))
+        set_(self, "sizes", frozen(checked_column(sizes, np.float64, "sizes", b, width=2)))
         _check_index(self.label, len(self.vocabulary), "label")
         _check_index(self.image_labels.image, b, "image")
         _check_index(self.image_labels.label, len(self.vocabulary), "label")

@@ -38,6 +38,13 @@ def checked_ids(ids: Sequence[str]) -> tuple[str, ...]:
     return given
 
 
+def frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view of a column, in C order; the caller's own array stays as it was."""
+    view = np.ascontiguousarray(values)[:]
+    view.setflags(write=False)
+    return view
+
+
 def checked_column(
     value: ArrayLike, dtype: type, name: str, rows: int, *, width: int | None = None
 ) -> NDArray[Any]:

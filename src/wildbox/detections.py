@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wildbox.annotations import Annotations, Floats, Ints, indices, members, order_by_image
-from wildbox.columns import checked_column, checked_ids
+from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
 from wildbox.vocabulary import Hierarchy, Vocabulary, check_same_classes
@@ -55,9 +55,7 @@ class Detections:
             "score": checked_column(self.score, np.float64, "score", rows),
         }
         for name, values in columns.items():
-            values = np.ascontiguousarray(values if order is None else values[order])[:]  # a view of its own
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, frozen(values if order is None else values[order]))
         self._check()
 
     @staticmethod

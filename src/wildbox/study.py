@@ -38,11 +38,10 @@ from wildbox.training.config import (
     RunConfig,
     SamplingConfig,
     ScheduleConfig,
-    Settings,
-    write_config,
 )
 from wildbox.training.model import SOFTMAX_FAMILY, ScoringName, build_scoring, restore_model
 from wildbox.training.run import train
+from wildbox.training.settings import Settings, write_config
 from wildbox.training.source import Source, load_source, with_vocabulary_of
 
 Progress = Callable[[str, int, int], None]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from wildbox.errors import ConfigError
-from wildbox.training.config import RunConfig, ScheduleConfig, parse_config, read_config, write_config
+from wildbox.training.config import RunConfig, ScheduleConfig
 from wildbox.training.prediction import PredictConfig
+from wildbox.training.settings import parse_config, read_config, write_config
 
 MINIMAL = '[data]\nboxes = "boxes.csv"\nimages = "images"\n'
 VALIDATION = MINIMAL.replace("data", "validation")

@@ -14,7 +14,7 @@ from training.processes import last_step
 from training.small_run import draw_small_world, small_run
 
 from wildbox.training.checkpoint import load_checkpoint
-from wildbox.training.config import write_config
+from wildbox.training.settings import write_config
 from wildbox.training.stopping import StopSignal
 
 

@@ -129,9 +129,11 @@ def evaluate(
 
 
 def _check_coco(protocol: str, truth: Path, *, further: bool) -> None:
+    from wildbox.formats.files import is_json
+
     if further:
         raise ConfigError(f"--protocol {protocol} takes only --truth and --out")
-    if ".json" not in truth.suffixes:
+    if not is_json(truth):
         raise ConfigError(f"--protocol {protocol} takes its truth from a .json file, not {truth}")
 
 

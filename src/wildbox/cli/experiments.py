@@ -72,7 +72,7 @@ def study(
     """Audit, train, predict, evaluate, compare and report on your own data."""
     from wildbox.reports.study import write_report
     from wildbox.study import StudyConfig, run_study
-    from wildbox.training.config import read_config
+    from wildbox.training.settings import read_config
 
     config = read_config(settings, StudyConfig)
     with progress() as show:

@@ -24,9 +24,10 @@ def train(
     SIGTERM and Ctrl-C save and leave, with status 143 and 130; --resume continues, and starts where there is
     nothing yet. See docs/training.md.
     """
-    from wildbox.training.config import RunConfig, read_config
+    from wildbox.training.config import RunConfig
     from wildbox.training.devices import is_first_process
     from wildbox.training.run import train as run_training
+    from wildbox.training.settings import read_config
     from wildbox.training.stopping import Stopped, StopSignal
 
     config = read_config(run, RunConfig)
@@ -96,9 +97,9 @@ def predict(
 
     Interrupted or killed, the same command goes on where it was. See docs/training.md.
     """
-    from wildbox.training.config import parse_config
     from wildbox.training.devices import is_first_process
     from wildbox.training.prediction import PredictConfig, images_to_predict, predict_images
+    from wildbox.training.settings import parse_config
 
     settings = {"scores": scores or ["own"], "image_sizes": size or [], "flip": flip, "shard_size": shard}
     settings |= {"batch_size": batch, "workers": workers, "max_corrupt_share": max_corrupt_share}

@@ -17,7 +17,7 @@ from wildbox.evaluation.protocol import Protocol
 from wildbox.evaluation.result import EvaluationResult
 from wildbox.evaluation.streaming import evaluate_pieces
 from wildbox.formats.detection_parts import DetectionFiles, read_detection_parts
-from wildbox.formats.labelled_rows import is_json
+from wildbox.formats.files import is_json
 from wildbox.formats.storage import detection_files, read_coco_results, read_detections
 from wildbox.vocabulary import Hierarchy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from wildbox.annotations import Annotations, concatenate
 from wildbox.errors import ConfigError
 from wildbox.formats.coco import read_coco
+from wildbox.formats.files import is_json
 from wildbox.formats.open_images import read_hierarchy, read_open_images
 from wildbox.formats.parquet import ParquetDataset, open_parquet
 from wildbox.vocabulary import Hierarchy
@@ -53,7 +54,7 @@ def open_annotations(
     kind, takes = "Open Images CSV", set(given)
     if path.is_dir():
         kind, takes = "Parquet", {"--hierarchy"}
-    elif ".json" in path.suffixes:
+    elif is_json(path):
         kind, takes = "COCO", set()
     wrong = [name for name, file in given.items() if file is not None and name not in takes]
     if wrong:

@@ -27,14 +27,13 @@ from wildbox.formats.csv_rows import (
     first_line,
 )
 from wildbox.formats.detection_table import IDS, NUMBERS, DetectionTable, checks
-from wildbox.formats.files import open_file, read_json
+from wildbox.formats.files import is_json, open_file, read_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
     Arrays,
     LabelledRows,
     Part,
     corners,
-    is_json,
     join_parts,
     part_of,
     read_labelled_rows,

@@ -53,6 +53,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_json(path: Path) -> bool:
+    """Whether a file is taken as COCO's: by its ending .json, or .json.gz and the like."""
+    return ".json" in path.suffixes[-2:]
+
+
 @contextmanager
 def open_file(path: str | Path) -> Iterator[BinaryIO]:
     """The bytes of a file; one that begins as gzip or Zstandard does is read decompressed, whatever its name.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildbox.columns import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
+from wildbox.formats.files import is_json
 from wildbox.formats.texts import all_differ, starts_of_runs
 from wildbox.threads import at_once, over_lists
 from wildbox.vocabulary import Vocabulary
@@ -302,11 +303,6 @@ def _places(runs: pl.Series, images: pl.Series) -> Ints:
     if runs is images:
         return np.arange(len(runs))
     return integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
-
-
-def is_json(path: Path) -> bool:
-    """Whether a file is taken as COCO results: by its ending .json, or .json.gz and the like."""
-    return ".json" in path.suffixes[-2:]
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:

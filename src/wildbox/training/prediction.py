@@ -34,11 +34,12 @@ from wildbox.formats.coco import read_coco
 from wildbox.formats.files import read_json, write_json
 from wildbox.formats.storage import ORIGIN, read_detections, write_detections
 from wildbox.training.checkpoint import Checkpoint, load_checkpoint
-from wildbox.training.config import Positive, RunConfig, Settings, Side
+from wildbox.training.config import Positive, RunConfig, Side
 from wildbox.training.devices import first_process_first, start_processes
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.model import ScoringName, build_scoring, restore_model
 from wildbox.training.one_run import alone_in
+from wildbox.training.settings import Settings
 
 WITHOUT_INFLUENCE = {"batch_size", "workers", "max_corrupt_share", "device", "processes", "machines"}
 """Settings that may differ when a prediction is resumed."""

@@ -14,11 +14,12 @@ from torch import Tensor
 from wildbox.detectors.dataset import check_files
 from wildbox.evaluation import EvaluationResult
 from wildbox.training.checkpoint_folder import CheckpointFolder
-from wildbox.training.config import RunConfig, write_config
+from wildbox.training.config import RunConfig
 from wildbox.training.devices import first_process_first, launch
 from wildbox.training.full_disk import full_disk_told
 from wildbox.training.log import RunLog
 from wildbox.training.one_run import alone_in
+from wildbox.training.settings import write_config
 from wildbox.training.source import Source, load_source, with_vocabulary_of
 from wildbox.training.stopping import Stopped
 from wildbox.training.trainer import Trainer

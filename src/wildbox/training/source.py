@@ -11,7 +11,7 @@ import numpy as np
 from wildbox.annotations import Annotations, expand
 from wildbox.errors import ConfigError, InputError, VocabularyError
 from wildbox.formats.coco import read_coco
-from wildbox.formats.labelled_rows import is_json
+from wildbox.formats.files import is_json
 from wildbox.formats.open_images import read_classes, read_hierarchy, read_image_list, read_open_images
 from wildbox.formats.tiles import cut_tiles
 from wildbox.training.config import DataConfig
