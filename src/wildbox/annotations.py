@@ -321,11 +321,11 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
         )
     itself = np.eye(len(hierarchy), dtype=bool)
     upward = hierarchy.is_ancestor | itself
-    row, label = _spread(annotations.label, upward)
+    row, label = spread(annotations.label, upward)
     there = annotations.image_labels.rows(annotations.image_labels.is_positive)
     absent = annotations.image_labels.rows(~annotations.image_labels.is_positive)
-    positive, up = _spread(there.label, upward)
-    negative, down = _spread(absent.label, hierarchy.is_ancestor.T | itself)
+    positive, up = spread(there.label, upward)
+    negative, down = spread(absent.label, hierarchy.is_ancestor.T | itself)
     labels = [replace(there.rows(positive), label=up), replace(absent.rows(negative), label=down)]
     return replace(
         annotations,
@@ -339,17 +339,13 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
     )
 
 
-def _spread(label: Ints, implies: Bools) -> tuple[Ints, Ints]:
-    """Each label followed by those it implies: (source row, label), the label itself first."""
-    lists = [
-        np.concatenate([[i], np.flatnonzero(row & (np.arange(len(row)) != i))])
-        for i, row in enumerate(implies)
-    ]
-    counts = np.array([len(x) for x in lists], np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)])[:-1] if len(counts) else counts
-    flat = np.concatenate(lists).astype(np.int64) if lists else np.zeros(0, np.int64)
-    repeat = counts[label]
-    return np.repeat(np.arange(len(label)), repeat), flat[members(starts[label], repeat)]
+def spread(label: Ints, implies: Bools) -> tuple[Ints, Ints]:
+    """Each label followed by those it implies, its own among them: (source row, label), the label itself first."""
+    i, j = np.nonzero(implies)
+    implied = j[np.lexsort((j, i != j, i))]
+    counts = implies.sum(axis=1)
+    first, repeat = np.cumsum(counts) - counts, counts[label]
+    return np.repeat(np.arange(len(label)), repeat), implied[members(first[label], repeat)]
 
 
 def members(first: Ints, counts: Ints) -> Ints:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wildbox.annotations import Annotations, Floats, Ints, indices, members, order_by_image
+from wildbox.annotations import Annotations, Floats, Ints, indices, order_by_image, spread
 from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
@@ -197,16 +197,12 @@ def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detection
         raise InputError(
             f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(detections.vocabulary)}"
         )
-    upward = hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool)
-    counts = upward.sum(axis=1)
-    first, above = np.cumsum(counts) - counts, np.nonzero(upward)[1]  # of class i: above[first[i]] on
-    repeat = counts[detections.label]
-    row = np.repeat(np.arange(len(detections)), repeat)
+    row, label = spread(detections.label, hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool))
     return Detections(
         detections.vocabulary,
         detections.image_ids,
         detections.image[row],
         detections.boxes[row],
-        above[members(first[detections.label], repeat)],
+        label,
         detections.score[row],
     )

@@ -37,6 +37,9 @@ class InputError(WildboxError, ValueError):
 class HierarchyError(InputError):
     """The class hierarchy has a cycle or names a class that does not exist."""
 
+    cycle: tuple[int, ...] = ()
+    """Indices of its classes, child to parent, the first one again at the end."""
+
 
 class VocabularyError(InputError):
     """A class id that the vocabulary does not hold, or holds twice, or that is another class elsewhere."""

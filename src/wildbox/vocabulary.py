@@ -185,7 +185,9 @@ class Hierarchy:
                     path.pop()
                 elif state[waiting] == 1:
                     cycle = [*path[path.index(waiting) :], waiting]
-                    raise HierarchyError(f"the hierarchy has a cycle: class indices {cycle}")
+                    error = HierarchyError(f"the hierarchy has a cycle: class indices {cycle}")
+                    error.cycle = tuple(cycle)
+                    raise error
                 else:
                     path.append(waiting)
         return closure

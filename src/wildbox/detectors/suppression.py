@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from wildbox.boxes import intersection
+from wildbox.ensembling.suppression import decay
 from wildbox.errors import ConfigError
 
 
@@ -86,17 +85,13 @@ class SoftNMS:
 
     def __call__(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As `Suppression`; scores fall."""
-        lowered = scores.detach().double().cpu().numpy().copy()
         classes = labels.cpu().numpy()
-        _lower(
-            boxes.detach().double().cpu().numpy(),
-            lowered,
-            np.argsort(classes, kind="stable"),
-            classes,
-            self.method == "linear",
-            self.iou,
-            self.sigma,
-        )
+        order = np.argsort(classes, kind="stable")
+        groups = np.append(np.unique(classes[order], return_index=True)[1], len(order))
+        lowered, sorted_boxes = (x.detach().double().cpu().numpy()[order] for x in (scores, boxes))
+        iou = self.iou if self.method == "linear" else -1.0
+        decay(groups, 0, len(groups) - 1, sorted_boxes, self.sigma, iou, lowered)
+        lowered[order] = lowered.copy()
         keep = np.flatnonzero(lowered >= self.min_score)
         keep = keep[np.argsort(-lowered[keep], kind="stable")]
         final = torch.from_numpy(lowered[keep]).to(scores)
@@ -106,36 +101,3 @@ class SoftNMS:
 def _check_iou(iou: float) -> None:
     if not 0 <= iou <= 1:
         raise ConfigError(f"iou is {iou}, expected 0 to 1")
-
-
-@numba.njit(cache=True, nogil=True)
-def _lower(boxes, scores, order, labels, linear, iou, sigma):  # type: ignore[no-untyped-def]
-    """Lower `scores` (N,) in place; `order` lists the candidates class by class."""
-    first = 0
-    while first < len(order):
-        last = first
-        while last < len(order) and labels[order[last]] == labels[order[first]]:
-            last += 1
-        rest = order[first:last].copy()
-        for taken in range(len(rest)):
-            best = taken
-            for k in range(taken + 1, len(rest)):
-                if scores[rest[k]] > scores[rest[best]]:
-                    best = k
-            chosen = rest[best]
-            for k in range(best, taken, -1):  # the others keep their order, which decides ties
-                rest[k] = rest[k - 1]
-            rest[taken] = chosen
-            x1, y1, x2, y2 = boxes[chosen, 0], boxes[chosen, 1], boxes[chosen, 2], boxes[chosen, 3]
-            for k in range(taken + 1, len(rest)):
-                other = rest[k]
-                u1, v1, u2, v2 = boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3]
-                shared = intersection(x1, y1, x2, y2, u1, v1, u2, v2)
-                if shared == 0:
-                    continue
-                overlap = shared / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared)
-                if not linear:
-                    scores[other] *= np.exp(-overlap * overlap / sigma)
-                elif overlap > iou:
-                    scores[other] *= 1 - overlap
-        first = last

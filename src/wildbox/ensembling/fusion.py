@@ -13,9 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wildbox.boxes import overlap
 from wildbox.detections import Detections
-from wildbox.ensembling.overlap import check_threshold, overlap
-from wildbox.ensembling.pooling import pool
+from wildbox.ensembling.pooling import check_threshold, pool
 
 TINY = 1e-300
 """Scores up to it are too small to weigh coordinates by."""

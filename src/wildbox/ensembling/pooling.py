@@ -54,6 +54,12 @@ class PooledDetections:
         return Detections(self.vocabulary, self.image_ids, image, boxes[rows], self.label[rows], score[rows])
 
 
+def check_threshold(iou: float) -> None:
+    """`ConfigError` unless in [0, 1): boxes match *above* it, so that at 1 none would."""
+    if not 0 <= iou < 1:
+        raise ConfigError(f"iou is {iou}, expected a threshold in [0, 1)")
+
+
 def pool(
     models: Sequence[Detections], *, weights: ArrayLike | None = None, skip_below: float = 0.0
 ) -> PooledDetections:

@@ -12,9 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wildbox.boxes import overlap
 from wildbox.detections import Detections
-from wildbox.ensembling.overlap import check_threshold, overlap
-from wildbox.ensembling.pooling import pool
+from wildbox.ensembling.pooling import check_threshold, pool
 from wildbox.errors import ConfigError
 
 
@@ -93,11 +93,11 @@ def soft_nms(
     pooled = pool(models, weights=weights, skip_below=skip_below)
     score, boxes, groups = pooled.score.copy(), pooled.boxes, pooled.groups
     threshold = -1.0 if iou is None else iou
-    pooled.over_groups(lambda first, last: _decay(groups, first, last, boxes, sigma, threshold, score))
+    pooled.over_groups(lambda first, last: decay(groups, first, last, boxes, sigma, threshold, score))
     return pooled.result(boxes, score, score >= drop_below)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _suppress(groups, first, last, boxes, iou, keep):  # type: ignore[no-untyped-def]
     for g in range(first, last):
         for d in range(groups[g], groups[g + 1]):
@@ -106,8 +106,8 @@ def _suppress(groups, first, last, boxes, iou, keep):  # type: ignore[no-untyped
                     keep[later] = False
 
 
-@numba.njit(cache=True, nogil=True)
-def _decay(groups, first, last, boxes, sigma, iou, score):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def decay(groups, first, last, boxes, sigma, iou, score):  # type: ignore[no-untyped-def]
     """Lower the scores in place: linearly above `iou`, or by the Gaussian where `iou` is negative."""
     taken = np.zeros(groups[last] - groups[first], np.bool_)
     start = groups[first]

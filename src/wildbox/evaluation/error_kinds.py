@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wildbox.annotations import Annotations, Bools, Floats, Ints
-from wildbox.boxes import intersection
+from wildbox.boxes import overlap
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.average_precision import average_precisions
@@ -245,17 +245,13 @@ def _two_nearest(
 ) -> tuple[int, float, int, float]:
     """The first ordinary box of largest IoU of class c, and of the others; -1 and IoU -1 where there is none."""
     own, own_iou, other, other_iou = -1, -1.0, -1, -1.0
-    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
-    area = (ax2 - ax1) * (ay2 - ay1)
     for t in range(begin, end):
         if is_group_of[t]:
             continue
-        x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
-        shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
-        overlap = shared / (area + (x2 - x1) * (y2 - y1) - shared)
+        share = overlap(found, d, boxes, t)
         if label[t] == c:
-            if overlap > own_iou:
-                own, own_iou = t, overlap
-        elif overlap > other_iou:
-            other, other_iou = t, overlap
+            if share > own_iou:
+                own, own_iou = t, share
+        elif share > other_iou:
+            other, other_iou = t, share
     return own, own_iou, other, other_iou

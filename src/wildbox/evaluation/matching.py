@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.annotations import Annotations, Bools, Floats, ImageLabels, Ints
-from wildbox.boxes import intersection
+from wildbox.boxes import intersection, overlap
 from wildbox.detections import Detections
 from wildbox.errors import ConfigError
 from wildbox.threads import over_lists
@@ -252,16 +252,16 @@ def _find(
     for k in range(len(asked)):
         d = asked[k]
         t = start[label[d], 0]
-        overlap = _overlap(d, t, found, boxes)
-        nearest[k], largest[k] = t, overlap if overlap > -1.0 else -1.0  # of two without area it is NaN
+        iou_here = overlap(found, d, boxes, t)
+        nearest[k], largest[k] = t, iou_here if iou_here > -1.0 else -1.0  # of two without area it is NaN
         some[count] = k
         count += link[t] >= 0
     for k in some[:count]:
         best, most, d, t = nearest[k], largest[k], asked[k], link[nearest[k]]
         while t >= 0:
-            overlap = _overlap(d, t, found, boxes)
-            is_more = overlap > most
-            best, most = t if is_more else best, overlap if is_more else most
+            share = overlap(found, d, boxes, t)
+            is_more = share > most
+            best, most = t if is_more else best, share if is_more else most
             t = link[t]
         nearest[k], largest[k] = best, most
     count = 0
@@ -269,15 +269,6 @@ def _find(
         some[count] = k
         count += largest[k] >= iou
     return count
-
-
-@numba.njit(cache=True, inline="always")
-def _overlap(d: int, t: int, found: Floats, boxes: Floats) -> float:
-    """Intersection over union."""
-    ax1, ay1, ax2, ay2 = found[d, 0], found[d, 1], found[d, 2], found[d, 3]
-    x1, y1, x2, y2 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
-    shared = intersection(ax1, ay1, ax2, ay2, x1, y1, x2, y2)
-    return float(shared / ((ax2 - ax1) * (ay2 - ay1) + (x2 - x1) * (y2 - y1) - shared))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -136,25 +136,8 @@ def _acyclic(edges: set[tuple[int, int]], vocabulary: Vocabulary, *, path: str |
     try:
         return Hierarchy(len(vocabulary), edges)
     except HierarchyError as error:
-        cycle = _cycle(edges)
-        named = " -> ".join(f"{vocabulary.names[i]} ({vocabulary.ids[i]})" for i in cycle)
+        named = " -> ".join(f"{vocabulary.names[i]} ({vocabulary.ids[i]})" for i in error.cycle)
         raise HierarchyError(f"the hierarchy has a cycle: {named}", path=path) from error
-
-
-def _cycle(edges: Iterable[tuple[int, int]]) -> list[int]:
-    """A cycle that is known to be there, child to parent: strip what is on none, then walk until a repeat."""
-    left = set(edges)
-    while True:
-        children = {child for child, _ in left}
-        kept = {(child, parent) for child, parent in left if parent in children}
-        if kept == left:
-            break
-        left = kept
-    upward = dict(sorted(left))
-    walk = [min(upward)]
-    while (following := upward[walk[-1]]) not in walk:
-        walk.append(following)
-    return [*walk[walk.index(following) :], following]
 
 
 def read_open_images(

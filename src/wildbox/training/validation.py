@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 from lightning_fabric import Fabric
 
-from wildbox.detections import Detections
+from wildbox.detections import Detections, concatenate_detections
 from wildbox.detectors.detector import Detector
 from wildbox.detectors.inference import predict
 from wildbox.detectors.loading import images_in_order
@@ -114,17 +113,8 @@ class Validation:
             evaluator = gather_evaluator(evaluator)
             return evaluator.compute() if self.fabric.is_global_zero else None
         parts = gathered(found, self.fabric)
-        return None if self._coco is None else evaluate(_together(parts), self._coco, protocol=protocol)
-
-
-def _together(parts: list[Detections]) -> Detections:
-    """Detections on different images as one table."""
-    first = np.cumsum([0, *(len(part.image_ids) for part in parts)])
-    return Detections(
-        parts[0].vocabulary,
-        tuple(id_ for part in parts for id_ in part.image_ids),
-        np.concatenate([part.image + n for part, n in zip(parts, first, strict=False)]),
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.score for part in parts]),
-    )
+        return (
+            None
+            if self._coco is None
+            else evaluate(concatenate_detections(parts), self._coco, protocol=protocol)
+        )
