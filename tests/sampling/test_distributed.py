@@ -133,14 +133,29 @@ def test_refuses_epochs_and_states_of_others() -> None:
 PROCESS = """
 import json, sys
 from torch import distributed
+from wildbox.errors import ConfigError
 from wildbox.sampling import BalancedSampler, DistributedBalancedSampler, to_csr
 rank, file = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
 offsets, labels = to_csr([[0]] * 40 + [[0, 1]] * 12 + [[1, 2, 2]] * 3 + [[4]] + [[]] * 4)
-sampler = BalancedSampler(offsets, labels, seed=3, balance=0.7, length=20)
+settings = dict(seed=3, balance=0.7, length=20)
+whole = BalancedSampler(offsets, labels, **settings, rank=0, world_size=1)
+early = BalancedSampler(offsets, labels, **settings)
+early_dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
+distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+sampler = BalancedSampler(offsets, labels, **settings)
 dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
+assert list(whole) == sampler.draws(0, 20).tolist()
+assert len(early_dropin) == early_dropin.num_samples == 30 and early_dropin.total_size == 60
+assert list(early_dropin) == list(dropin)
+try:
+    list(early)
+except ConfigError as error:
+    assert "each of 2 processes would draw everything;" in str(error)
+else:
+    raise AssertionError("it drew")
 print(json.dumps([list(sampler), list(dropin)]))
 distributed.destroy_process_group()
+list(sampler)
 """
 
 

@@ -40,12 +40,13 @@ class BalancedSampler(Sampler[int]):
             to either, asked up to `BLOCK` draws ahead.
         length: draws of an epoch over all ranks; None is endless.
         rank, world_size: this process's shard; None: as torch.distributed has them, where it is initialised, else
-            one process.
+            one process. Where a trainer divides what any sampler draws (accelerate, transformers), 0 and 1.
         classes: C, to refuse labels beyond; None: one more than the largest label.
 
     Raises:
         InputError: no image, offsets or labels that are none, no label at all where lambda is a number.
-        ConfigError: lambda below 0, a length, seed or rank out of range.
+        ConfigError: lambda below 0, a length, seed or rank out of range; when it is iterated, that the processes were
+            started after it was made, so that each would draw everything.
 
     >>> sampler = BalancedSampler([0, 1, 2], [0, 1], seed=0, balance=None, length=6)
     >>> sorted(sampler)
@@ -66,6 +67,7 @@ class BalancedSampler(Sampler[int]):
     ) -> None:
         self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
         self._length = None if length is None else whole_number(length, "length", least=1)
+        self._asked = rank, world_size
         self._rank, self._world_size = shard(rank, world_size)
         self._position = 0
 
@@ -92,6 +94,11 @@ class BalancedSampler(Sampler[int]):
         self.start_at(state["draw"])
 
     def __iter__(self) -> Iterator[int]:
+        if (processes := shard(*self._asked)[1]) > self._world_size:
+            raise ConfigError(
+                f"the sampler was made before torch.distributed was initialised: each of {processes} processes would "
+                "draw everything; make it afterwards, say rank and world_size, or take a DistributedBalancedSampler"
+            )
         world, start, end = self._world_size, self._position, self._epoch_end()
         for numbers in blocks(self._shard(start, end)):
             images = self._stream.draws(numbers.start, numbers.stop, step=world).tolist()
@@ -127,7 +134,8 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         offsets, labels, seed, balance, classes: as in `BalancedSampler`; a function `balance` gets the number of
             the draw, counted through all epochs.
         length: draws of an epoch over all ranks; None: as many as images.
-        num_replicas, rank: None: as torch.distributed has them, where it is initialised, else one process.
+        num_replicas, rank: None: as torch.distributed has them when it is iterated, one process where it is not
+            initialised. Where a trainer divides what any sampler draws (accelerate, transformers), 1 and 0.
         drop_last: leave out what does not divide by num_replicas.
 
     Raises:
@@ -154,6 +162,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
     ) -> None:
         self._stream = DrawStream(offsets, labels, seed=seed, balance=balance, classes=classes)
         self._length = self._stream.images if length is None else whole_number(length, "length", least=1)
+        self._asked = rank, num_replicas
         rank, replicas = shard(rank, num_replicas)
         places: Any = range(self._length)  # torch asks a dataset for its length alone
         super().__init__(places, replicas, rank, seed=seed, drop_last=drop_last)
@@ -176,15 +185,30 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         self.set_epoch(state["epoch"])
         self._resume_at = self._drawn = whole_number(state["draw"], "draw")
 
+    def __len__(self) -> int:
+        """Draws of this rank in an epoch."""
+        self._settle()
+        return self.num_samples
+
     def __iter__(self) -> Iterator[int]:
+        self._settle()
         self._drawn, self._resume_at = self._resume_at, 0
-        world, left = self.num_replicas, max(self._length - self._drawn, 0)
-        rounds = left // world if self.drop_last else -(-left // world)
+        world, rounds = self.num_replicas, self._rounds(max(self._length - self._drawn, 0))
         start = self.epoch * self._length + self._drawn
         for numbers in blocks(range(start + self.rank, start + rounds * world, world)):
             for image in self._stream.draws(numbers.start, numbers.stop, step=world).tolist():
                 self._drawn += world
                 yield image
+
+    def _settle(self) -> None:
+        """Look who takes part: loaders may be made before the processes are started, as with Lightning and Fabric."""
+        self.rank, self.num_replicas = shard(*self._asked)
+        self.num_samples = self._rounds(self._length)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def _rounds(self, draws: int) -> int:
+        """Of all ranks, that so many draws take."""
+        return draws // self.num_replicas if self.drop_last else -(-draws // self.num_replicas)
 
 
 def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
