@@ -37,6 +37,7 @@ from wildbox import (
 )
 from wildbox.cli.app import app
 from wildbox.labels.files import write_audit
+from wildbox.training.evaluation import batch_detections
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -169,11 +170,21 @@ def test_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         names: dict[str, Any] = {"loader": [(torch.zeros(2, 1), [0, 2]), (torch.zeros(1, 1), [1])]}
         nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
         names["model"] = lambda images: [nothing | {"scores": torch.zeros(0)}] * len(images)
-        at_once, in_batches = pieces("evaluation.md")
+        at_once, in_batches, whole = pieces("evaluation.md")
         exec(compile(at_once, "evaluation.md", "exec"), names)
         assert evaluate(names["found"], names["truth"], hierarchy=names["hierarchy"]).mean_ap > 0
         exec(compile(in_batches, "evaluation.md", "exec"), names)
         assert names["result"].mean_ap == 0
+        boxes = torch.tensor([[0.0, 0, 8, 8], [8, 8, 20, 20]])
+        targets = [{"boxes": boxes[:n], "labels": torch.tensor([1, 2])[:n]} for n in (2, 0, 1)]
+        outputs = [target | {"scores": torch.ones(len(target["labels"]))} for target in targets]
+        pets, ids = Vocabulary(("cat", "dog")), ("a", "b", "c")
+        names |= {"vocabulary": pets, "image_ids": ids, "targets": targets}
+        names["batches"] = [
+            batch_detections([one], [id_], pets) for one, id_ in zip(outputs, ids, strict=True)
+        ]
+        exec(compile(whole, "evaluation.md", "exec"), names)
+        assert evaluate(names["found"], names["truth"], protocol="coco").mean_ap == pytest.approx(1)
 
 
 def torchvision_model() -> nn.Module:

@@ -129,6 +129,11 @@ def test_images_that_come_twice_are_told(many: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)
         evaluator.compute()  # once is enough
+    with pytest.raises(InputError, match=r"image 'a' is in a result already: call reset\(\)"):
+        evaluator.update(*pair)
+    evaluator.reset()
+    evaluator.update(*pair)
+    evaluator.compute()
     evaluator.reset()
     with pytest.raises(InputError, match="no images"):
         evaluator.compute()

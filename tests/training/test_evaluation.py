@@ -48,6 +48,34 @@ def test_outputs_as_training_loops_have_them() -> None:
         batch_detections([one | {"boxes": torch.zeros(0, 4)}], ["a"], PETS)
 
 
+def test_labels_that_are_not_in_the_order_of_the_vocabulary() -> None:
+    """torchvision's own weights of COCO have 90 labels for 80 classes."""
+    some = Vocabulary(("13", "17"))
+    one = {"boxes": torch.eye(4)[:2], "labels": torch.tensor([17, 13]), "scores": torch.ones(2)}
+    assert batch_detections([one], ["a"], some, class_ids=range(91)).label.tolist() == [1, 0]
+    names = ["background", "17", "13"]
+    few = one | {"labels": torch.tensor([2, 1])}
+    assert batch_detections([few], ["a"], some, class_ids=names).label.tolist() == [0, 1]
+    for class_ids, label in ((range(16), 17), (["13", *"abcdefghijklmnop", "17"], 13)):
+        with pytest.raises(InputError, match=f"image 'b': label {label}, expected one that class_ids give"):
+            batch_detections(
+                [one | {"labels": torch.zeros(0), "boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}, one],
+                ["a", "b"],
+                some,
+                class_ids=class_ids,
+            )
+
+
+def test_labels_outside_the_classes_are_told() -> None:
+    one = {"boxes": torch.eye(4)[:2], "labels": torch.tensor([1, 0]), "scores": torch.ones(2)}
+    with pytest.raises(InputError, match=r"image 'a': label 0, expected 1\.\.2; .*first_label or class_ids"):
+        batch_detections([one], ["a"], PETS)
+    with pytest.raises(InputError, match=r"image 'a': label 2, expected 0\.\.1"):
+        batch_detections([one | {"labels": torch.tensor([2, 1])}], ["a"], PETS, first_label=0)
+    with pytest.raises(InputError, match=r"'labels', row 1: 0\.5"):
+        batch_detections([one | {"labels": torch.tensor([1, 0.5])}], ["a"], PETS)
+
+
 def test_alone_there_is_nothing_to_gather() -> None:
     evaluator = StreamingEvaluator(protocol_named("voc"))
     assert gather_evaluator(evaluator) is evaluator
@@ -59,6 +87,7 @@ import numpy as np
 import torch.distributed as dist
 from wildbox.annotations import Annotations
 from wildbox.detections import Detections
+from wildbox.errors import InputError
 from wildbox.evaluation import protocol_named
 from wildbox.evaluation.streaming import StreamingEvaluator
 from wildbox.training.evaluation import gather_evaluator
@@ -73,6 +102,12 @@ for id_ in ("a", "b") if rank == 0 else ("c", "a"):  # a is seen by both
     found = Detections(cat, (id_,), **(table | {"boxes": [[0, 0, 1, 1 if id_ != "b" else 9]]}), score=[0.5])
     evaluator.update(found, Annotations(cat, (id_,), **table))
 result = gather_evaluator(evaluator).compute()
+try:
+    evaluator.update(found, Annotations(cat, (id_,), **table))
+except InputError as error:
+    assert "reset()" in str(error)
+else:
+    raise AssertionError("it took an image of a result again")
 print(result.truth_boxes[0], result.columns["true_positives"][0], result.columns["false_positives"][0])
 dist.destroy_process_group()
 """

@@ -20,7 +20,8 @@ def protocol_named(
     settings = {key: value for key, value in given.items() if value is not None}
     if name in ("coco", "lvis"):
         raise ConfigError(
-            f"protocol {name} is evaluated as a whole, elsewhere: it tells of no single matches"
+            f"protocol {name} is evaluated as a whole: concatenate the detections of all images, and evaluate(found, "
+            f'truth, protocol="{name}")'
         )
     if name in ("voc", "voc-11-point"):
         if settings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -29,7 +29,8 @@ class StreamingEvaluator:
     """Matches each batch at once and keeps 11 bytes a detection (score, class, outcome).
 
     It gives the numbers of `evaluate` on all batches together, whatever the batches and their order. It can be
-    pickled; `wildbox.training.evaluation.gather_evaluator` merges those of all processes.
+    pickled; `wildbox.training.evaluation.gather_evaluator` merges those of all processes. What it was given stays: call
+    `reset` before the images come anew, as in the next epoch.
 
     Args:
         protocol: see `protocol_named`.
@@ -54,12 +55,22 @@ class StreamingEvaluator:
     """How many images came, each time that one did."""
     room: Room = field(default_factory=Room, repr=False)
     """Where the parts are kept."""
+    told: Collection[str] = field(default=(), repr=False)
+    """Images of which a result was made."""
 
     def update(self, detections: Detections, truth: Annotations) -> None:
         """Add images: all their detections, and all their truth (also images without either).
 
-        Raises, Warns: as `Protocol.match`.
+        Raises:
+            InputError: an image of which a result was made, as where `reset` was forgotten; as `Protocol.match`.
+        Warns:
+            InputWarning: as `Protocol.match`.
         """
+        self.told = frozenset(self.told)  # once: it is one from then on
+        if again := self.told.intersection(truth.image_ids):
+            raise InputError(
+                f"image {min(again)!r} is in a result already: call reset() before images come anew"
+            )
         if self.hierarchy is not None:
             truth = expand(truth, self.hierarchy)
         self.image_labels += len(truth.image_labels)
@@ -94,16 +105,18 @@ class StreamingEvaluator:
         """
         matches = merge(self.parts)
         repeated = self.images - len(matches.image_ids)
-        self.parts, self.images = [matches], len(matches.image_ids)
+        self.parts, self.images, self.told = [matches], len(matches.image_ids), matches.image_ids
         if repeated:
             warnings.warn(
-                f"{repeated:,} images came more than once; each counts once", InputWarning, stacklevel=2
+                f"{repeated:,} images came more than once; each counts once, as it came first",
+                InputWarning,
+                stacklevel=2,
             )
         return self.protocol.result(matches, has_image_labels=self.image_labels > 0)
 
     def reset(self) -> None:
         """Forget all images."""
-        self.parts, self.image_labels, self.images, self.room = [], 0, 0, Room()
+        self.parts, self.image_labels, self.images, self.room, self.told = [], 0, 0, Room(), ()
 
 
 def evaluate_pieces(
