@@ -46,6 +46,8 @@ def truth(**columns: Any) -> Annotations:
         ({"label": np.array(["0", 1, 1], object)}, "'label', row 0: 0"),
         ({"label": np.array([0, None, 1], object)}, "'label': .*; expected a whole number in each row"),
         ({"boxes": [["0", "0", "1", "1"]] * 3}, "'boxes' holds <U1, expected a number"),
+        ({"boxes": torch.tensor(BOXES).bfloat16()}, "'boxes': Got unsupported ScalarType BFloat16"),
+        ({"boxes": torch.tensor(BOXES).requires_grad_()}, "'boxes': Can't call numpy.* requires grad"),
         ({"image": [[0], [0], [1]]}, "'image' has the shape"),
         ({"image": [0, 0.5, 1]}, "'image', row 1: 0.5"),
     ],

@@ -58,7 +58,10 @@ def checked_column(
     Traceback (most recent call last):
     wildbox.errors.InputError: column 'label', row 1: 0.5, expected a whole number
     """
-    given = np.asarray(value)
+    try:
+        given = np.asarray(value)
+    except (TypeError, RuntimeError) as error:  # of tensors: bfloat16, or with a gradient
+        raise InputError(f"column {name!r}: {error}") from error
     if not given.size and given.ndim:
         given = given.reshape((-1,) if width is None else (-1, width))
     if given.ndim != (1 if width is None else 2) or (width is not None and given.shape[1] != width):

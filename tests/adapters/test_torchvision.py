@@ -228,6 +228,16 @@ def test_what_is_no_rule_is_told(rule: Any, told: str) -> None:
         use_rule(detector(), rule)
 
 
+def test_a_model_without_memory_leaves_the_rule_its_rates() -> None:
+    rule = ConcurrentSoftmax(torch.zeros(4, 4))
+    with torch.device("meta"):
+        model = detector()
+    assert use_rule(model, rule).roi_heads.rule is rule
+    assert rule.scores(torch.zeros(1, 4)).tolist() == [[0.25] * 4]
+    with pytest.raises(ConfigError, match="4 columns"):
+        use_rule(model, ConcurrentSoftmax(torch.zeros(3, 3)))
+
+
 def test_a_rule_may_have_its_loss_from_elsewhere() -> None:
     class Mine(nn.Module):
         def __init__(self) -> None:

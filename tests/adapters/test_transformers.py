@@ -155,6 +155,8 @@ def test_detections_of_softmax_are_those_of_the_image_processor() -> None:
         box = box_convert(output.pred_boxes[image, best // CLASSES], "cxcywh", "xyxy")
         torch.testing.assert_close(found[image]["boxes"][0], box * torch.tensor([width, height] * 2))
         assert found[image]["labels"][0] == best % CLASSES
+    wrapped = detections(torch.nn.DataParallel(model), output, threshold=0.0)
+    assert torch.equal(wrapped[0]["scores"], found[0]["scores"])
     third = found[0]["scores"][2].item()
     assert (found[0]["scores"] > third).sum() == 2
     assert len(detections(model, output, threshold=third)[0]["scores"]) == 2

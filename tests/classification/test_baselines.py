@@ -252,3 +252,11 @@ def test_class_counts_are_checked(build: Callable[[], object], message: str) -> 
 def test_federated_draws_classes_by_the_root_of_their_frequency() -> None:
     assert Federated([0.25, 0.01, 0.0]).weights.tolist() == pytest.approx([0.5, 0.1, 0.0])
     assert Federated([0.25, 0.01, 0.0], power=1.0).weights.tolist() == pytest.approx([0.25, 0.01, 0.0])
+
+
+@pytest.mark.parametrize("loss", [softmax_loss, sigmoid_loss, focal_loss])
+def test_gradients_of_each_proposal_by_vmap(loss: Callable[..., Tensor]) -> None:
+    logits, targets = CASE.logits, CASE.targets.double()
+    each = torch.func.vmap(torch.func.grad(lambda z, y: loss(z[None], y[None])))(logits, targets)
+    whole = torch.func.grad(lambda z: loss(z, targets, reduction="sum"))(logits)
+    torch.testing.assert_close(each, whole)

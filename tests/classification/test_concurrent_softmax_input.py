@@ -233,6 +233,50 @@ def test_a_module_made_without_memory_is_called_with_rates() -> None:
     assert found == ConcurrentSoftmax(rates)(logits, torch.tensor([1, 2]))
 
 
+def test_a_function_of_other_rates() -> None:
+    """What `functional_call` puts in the place of the buffer is what counts, for that call."""
+    logits, rates, labels = torch.randn(2, 3), torch.zeros(3, 3), torch.tensor([1, 2])
+    rates[0, 1] = 1
+    rule, other = ConcurrentSoftmax(torch.zeros(3, 3)), ConcurrentSoftmax(rates)
+    for z in (logits, logits.double()):
+        assert torch.func.functional_call(rule, {"rates": rates}, (z, labels)) == other(z, labels)
+        assert rule(z, labels) == ConcurrentSoftmax(torch.zeros(3, 3))(z, labels)
+
+    class Scores(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rule = rule
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return self.rule.scores(z)
+
+    found = torch.func.functional_call(Scores(), {"rule.rates": rates}, (logits,))
+    assert torch.equal(found, other.scores(logits))
+    with pytest.raises(InputError, match=r"rates\[0, 0\] is 1, expected 0 on the diagonal"):
+        torch.func.functional_call(rule, {"rates": torch.ones(3, 3)}, (logits, labels))
+
+
+def test_rates_do_not_follow_logits_to_where_there_are_no_values() -> None:
+    rule = ConcurrentSoftmax(torch.zeros(3, 3))
+    with pytest.raises(InputError, match="logits: on meta"):
+        rule.scores(torch.zeros(2, 3, device="meta"))
+    assert rule.scores(torch.zeros(1, 3)).tolist() == [[pytest.approx(1 / 3)] * 3]
+
+
+def test_a_rule_made_or_changed_in_inference_mode_trains_afterwards() -> None:
+    """As where a model is checked before its training."""
+    logits, labels = torch.randn(2, 3, requires_grad=True), torch.tensor([1, 2])
+    with torch.inference_mode():
+        made = ConcurrentSoftmax(torch.zeros(3, 3))
+        changed = ConcurrentSoftmax(torch.ones(3, 3).fill_diagonal_(0))
+        changed.rates = torch.zeros(3, 3)
+        moved = ConcurrentSoftmax(torch.zeros(3, 3)).half()
+        moved.load_state_dict({"rates": torch.zeros(3, 3)})
+    for rule in (made, changed, moved):
+        rule(logits, labels).backward()
+        torch.testing.assert_close(rule(logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+
+
 def test_a_module_without_memory_gets_some_and_then_its_rates() -> None:
     case = problem(9)
     rule = ConcurrentSoftmax(case.rates)

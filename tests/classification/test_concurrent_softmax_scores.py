@@ -146,3 +146,18 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype, autocast: boo
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         scores = concurrent_softmax_scores(low, case.rates)
     torch.testing.assert_close(scores, concurrent_softmax_scores(low.float(), case.rates), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the loops of a CPU")
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1.5e-6), (torch.float64, 1e-10)])
+def test_what_cancels_keeps_its_digits(path: None, dtype: torch.dtype, share: float) -> None:
+    """A class that concurs fully takes all but exp(-d) of the sum: d from 0, where sums are taken in the type of the
+    logits, over where they are taken in float64, to where a class gets a maximum of its own."""
+    d, columns = torch.linspace(0, 24, 400, dtype=torch.float64), 50
+    logits = torch.randn(400, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 2
+    logits[:, 0] = logits[:, 1:].logsumexp(dim=1) + d
+    rates = torch.zeros(columns, columns, dtype=dtype)
+    rates[1:, 0] = 1
+    rest = logits.to(dtype).double()[:, 1:]
+    found = concurrent_softmax_scores(logits.to(dtype), rates)[:, 1:].double()
+    assert float((found / rest.softmax(dim=1) - 1).abs().max()) < share

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from classification.problems import problem
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
 from wildbox.classification import concurrent_softmax_cpu as cpu
@@ -93,9 +94,34 @@ def test_gradients_of_each_proposal_by_vmap() -> None:
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         return concurrent_softmax_loss(logits[None], targets[None], R)
 
-    found = torch.func.vmap(torch.func.grad(loss))(Z, Y)
-    for logits, targets, slopes in zip(Z, Y, found, strict=True):
-        torch.testing.assert_close(slopes, value_and_gradient(partial(loss, targets=targets), logits)[1])
+    for given in (Y, Y.float()):
+        found = torch.func.vmap(torch.func.grad(loss))(Z, given)
+        for logits, targets, slopes in zip(Z, given, found, strict=True):
+            torch.testing.assert_close(slopes, value_and_gradient(partial(loss, targets=targets), logits)[1])
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that come back to Python, for which a processor waits for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("targets", [Y, Y.float(), Y.long(), Y.long().argmax(dim=1)])
+def test_without_checks_no_value_is_read(targets: Tensor) -> None:
+    """A mode is nothing plain: the operators are called, of which a GPU's read none."""
+    rule, checked = ConcurrentSoftmax(R, check=False), ConcurrentSoftmax(R)
+    with Reads() as reads:  # type: ignore[no-untyped-call]
+        rule(Z, targets)
+    with Reads() as more:  # type: ignore[no-untyped-call]
+        checked(Z, targets)
+    assert (reads.count, more.count > 0) == (
+        0,
+        targets.dtype in (torch.float32, torch.int64) and targets.ndim == 2,
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

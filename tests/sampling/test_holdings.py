@@ -15,7 +15,9 @@ from wildbox.errors import ConfigError, InputError
 from wildbox.sampling import to_csr
 from wildbox.sampling.holdings import images_by_class
 
-HOLDINGS = st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12)
+HOLDINGS = st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12).filter(
+    lambda rows: {label for row in rows for label in row} != {0, 1}  # might be multi-hot rows
+)
 """The labels of each image."""
 
 
@@ -94,3 +96,21 @@ def test_lists_hold_class_indices(labels: Any) -> None:
 def test_a_multi_hot_array_is_no_list_of_lists() -> None:
     with pytest.raises(InputError, match="expected one list of class indices an image, got ndarray of 2-D"):
         to_csr(np.eye(3, dtype=np.int64))
+
+
+def test_multi_hot_rows_are_no_lists_of_labels() -> None:
+    rows = [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    for table in (rows, [np.array(row) for row in rows], [torch.tensor(row) for row in rows]):
+        with pytest.raises(
+            InputError, match="each of 3 images has 3 labels, all of them 0 or 1, as multi-hot rows"
+        ):
+            to_csr(table)
+    others: list[list[list[int]]] = [
+        [[1, 0, 0]],
+        [[1, 0], [0, 1]],
+        [[1, 0, 0], [0, 1]],
+        [[1, 0, 0], [0, 2, 0]],
+        [[], []],
+    ]
+    for fine in others:
+        assert to_csr(fine)[1].tolist() == [label for row in fine for label in row]

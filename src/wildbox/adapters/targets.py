@@ -138,7 +138,7 @@ def check_columns(rule: Rule, model: nn.Module, columns: int | None) -> None:
         raise ConfigError(f"rule: expected one such as ConcurrentSoftmax(rates), got {told}")
     if columns is None:
         return
-    device = next((p.device for p in model.parameters()), None)
+    device = next((p.device for p in model.parameters() if not p.is_meta), None)
     try:
         with torch.no_grad():
             rule.scores(torch.zeros(1, columns, device=device))

@@ -72,7 +72,7 @@ def detections(
     """What a model with a rule found: every class of every query that the rule scores above the threshold.
 
     Args:
-        model: that `use_rule` was called on.
+        model: that `use_rule` was called on, or what wraps it for several processes.
         outputs: of the model: `logits` (B, Q, C or K) and `pred_boxes` (B, Q, 4).
         threshold: scores above it (strict) are kept.
         target_sizes: B pairs (height, width) in pixels, numbers or tensors; None: boxes are relative to the image.
@@ -83,6 +83,7 @@ def detections(
     Raises:
         ConfigError: a model without a rule. InputError: another number of sizes.
     """
+    model = getattr(model, "module", model)  # of DistributedDataParallel
     loss = getattr(model, "loss_function", None)
     if not isinstance(loss, DetrLoss):
         raise ConfigError(f"{type(model).__name__} has no rule; call use_rule(model, rule) first")

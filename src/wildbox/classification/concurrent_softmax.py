@@ -57,7 +57,8 @@ def concurrent_softmax_loss(
             labels nor negatives, such as those that nobody verified, leave the denominator. Labels never
             compete. None: all classes but the labels are known to be absent.
         check: False leaves out the checks of values that make the processor wait for a GPU; a label outside the
-            columns or a proposal without one then gives a loss of NaN. A CPU always checks the rows.
+            columns or a proposal without one then gives a loss of NaN, and each value but 0 is a label. A CPU always
+            checks the rows.
 
     Returns:
         float32, or float64 where the logits are. Differentiable twice, in reverse mode.
@@ -114,7 +115,8 @@ class ConcurrentSoftmax(nn.Module):
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
     the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another
-    rule, assigned, or a state that is loaded: of rates that are changed in place, scores would know nothing.
+    rule, assigned, a state that is loaded, or what `torch.func.functional_call` is given: of rates that are changed
+    in place, scores would know nothing.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
@@ -124,7 +126,7 @@ class ConcurrentSoftmax(nn.Module):
 
     Raises:
         InputError: rates that are not square, outside [0, 1] or NaN, or with a diagonal or a background other
-            than 0; the entry is named.
+            than 0; the entry is named. Logits on meta.
 
     >>> rule = ConcurrentSoftmax(torch.zeros(3, 3), background=-1)
     >>> rule.scores(torch.zeros(1, 3))
@@ -132,6 +134,8 @@ class ConcurrentSoftmax(nn.Module):
     """
 
     rates: Tensor
+    _taken: Tensor
+    """The rates that what follows was derived from."""
     _single: tuple[Tensor, SparseRates | RateTiles]
     _double: tuple[Tensor, SparseRates | RateTiles]
 
@@ -146,14 +150,18 @@ class ConcurrentSoftmax(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "rates":
-            self._take(_matrix(value))
+            with torch.inference_mode(False):
+                self._take(_matrix(value))
         else:
             super().__setattr__(name, value)
 
+    @torch.inference_mode(
+        False
+    )  # in it, as Lightning checks its sanity, rates would be made that no loss can use
     def _take(self, rates: Tensor) -> None:
         """Derive what is computed with from the rates; called whenever they change."""
         check_rates(rates, background=self.background)
-        self._buffers["rates"] = rates
+        self._buffers["rates"] = self._taken = rates
         if rates.is_meta:  # no values yet: a state will be loaded
             self._single = self._double = rates, SparseRates(rates, rates, rates)
             self._removed = 0
@@ -189,12 +197,31 @@ class ConcurrentSoftmax(nn.Module):
     def _beside(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateTiles]:
         """What `_prepare` made, where the logits are."""
         check_logits(logits)
+        if logits.is_meta:  # and the rates, which follow the logits, would lose theirs
+            raise InputError("logits: on meta, where there are no values")
+        if self._is_called_with_others():
+            return self._other_rates(logits)
         if self._single[0].device != logits.device:
             self.to(logits.device)
             if self._single[0].is_meta:  # rates that came without loading a state
                 self._take(self.rates)
         return self._double if logits.dtype == torch.float64 else self._single
 
+    def _is_called_with_others(self) -> bool:
+        """Whether `torch.func.functional_call` has put another buffer here; what traces always does so."""
+        return (
+            self._buffers["rates"] is not self._taken
+            and not torch.compiler.is_compiling()
+            and not torch._C._is_tracing()
+        )
+
+    def _other_rates(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateTiles]:
+        """As `_beside`, of the buffer as it is now, for this call."""
+        rates = self.rates.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+        check_rates(rates, background=self.background)
+        return prepared(rates, logits.device)
+
+    @torch.inference_mode(False)
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -202,7 +229,7 @@ class ConcurrentSoftmax(nn.Module):
         moved = device != exact.device
         if exact.is_meta:  # there are no values to keep: a state will be loaded
             exact = self.rates.to(exact.dtype)
-        self._buffers["rates"] = exact.to(device)
+        self._buffers["rates"] = self._taken = exact.to(device)
         if moved:
             self._prepare(exact, device)
         return self
@@ -234,7 +261,7 @@ def _loss(
     """`concurrent_softmax_loss` with rates of the right size, as the operator takes them."""
     check_reduction(reduction)
     check_beside(logits, rates, "rates")
-    labels = read_targets(logits, targets)
+    labels = read_targets(logits, targets, check=check)
     if negatives is not None:
         expected = f"negatives: expected a tensor {tuple(logits.shape)} bool"
         if not isinstance(negatives, Tensor):

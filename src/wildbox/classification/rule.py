@@ -91,13 +91,16 @@ def membership(logits: Tensor, targets: Targets) -> Tensor:
     [[0, 1, 1], [1, 0, 0]]
     """
     labels = read_targets(logits, targets)
-    if not torch.compiler.is_compiling():
-        check_rows(logits, labels)
+    check_rows(logits, labels)
     return as_multi_hot(logits, labels)
 
 
-def read_targets(logits: Tensor, targets: Targets) -> Tensor:
-    """Targets as (P,) int64 or (P, K) bool, their form checked, their rows not: see `check_rows`."""
+def read_targets(logits: Tensor, targets: Targets, *, check: bool = True) -> Tensor:
+    """Targets as (P,) int64 or (P, K) bool, their form checked, their rows not: see `check_rows`.
+
+    Args:
+        check: whether to look for values other than 0 and 1, which makes the processor wait for a GPU.
+    """
     rows, columns = logits.shape
     if not isinstance(targets, Tensor):
         return _multi_hot_of_lists(targets, rows, columns).to(logits.device)
@@ -110,10 +113,8 @@ def read_targets(logits: Tensor, targets: Targets) -> Tensor:
             f"got {tuple(targets.shape)} {targets.dtype}"
         )
     members = targets.bool()
-    if targets.dtype != torch.bool and not torch.compiler.is_compiling():
-        strange = targets != members
-        if strange.any():
-            raise InputError(f"targets: row {_first(strange.any(dim=1))} has values other than 0 and 1")
+    if check and targets.dtype != torch.bool and _any(strange := targets != members):
+        raise InputError(f"targets: row {_first(strange.any(dim=1))} has values other than 0 and 1")
     return members
 
 
@@ -129,10 +130,10 @@ def check_rows(logits: Tensor, labels: Tensor) -> None:
     columns = logits.shape[1]
     if labels.ndim == 1:
         outside = (labels < 0) | (labels >= columns)
-        if outside.any():
+        if _any(outside):
             row = _first(outside)
             raise InputError(f"targets: row {row} is {int(labels[row])}, expected 0..{columns - 1}")
-    elif (empty := ~labels.any(dim=1)).any():
+    elif _any(empty := ~labels.any(dim=1)):
         raise InputError(
             f"targets: row {_first(empty)} has no label; a background proposal has the background's"
         )
@@ -142,7 +143,7 @@ def check_rows(logits: Tensor, labels: Tensor) -> None:
 def check_finite(logits: Tensor) -> None:
     """`InputError` names the first logit that is NaN or infinite."""
     strange = ~torch.isfinite(logits)
-    if strange.any():
+    if _any(strange):
         row, column = strange.nonzero()[0].tolist()
         raise InputError(
             f"logits: row {row} is {float(logits[row, column])} in column {column}, expected a finite number"
@@ -175,7 +176,7 @@ def check_foreground(logits: Tensor, values: Tensor, name: str) -> None:
 
 def check_not_negative(values: Tensor, name: str) -> None:
     """`InputError` names the first of (C,) that is below 0 or NaN."""
-    if not torch.compiler.is_compiling() and (strange := ~(values >= 0)).any():
+    if _any(strange := ~(values >= 0)):
         i = _first(strange)
         raise InputError(f"{name}[{i}] is {float(values[i]):.6g}, expected at least 0")
 
@@ -222,6 +223,16 @@ def _whole_numbers(row: int, labels: Sequence[int]) -> list[int]:
     except TypeError:
         pass
     raise InputError(f"targets: row {row} is {labels!r}, expected the list of its labels, whole numbers")
+
+
+def _any(strange: Tensor) -> bool:
+    """Whether there is one; False where nobody can look: traced, or under vmap, where there is no one value."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(strange.any())
+    except RuntimeError:
+        return False
 
 
 def _first(rows: Tensor) -> int:

@@ -37,8 +37,19 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
             f"expected one list of class indices an image, got {type(labels_of_images).__name__} of 2-D"
         )
     rows = [_indices(image, labels) for image, labels in enumerate(labels_of_images)]
+    if _are_multi_hot(rows):
+        raise InputError(
+            f"each of {len(rows)} images has {len(rows[0])} labels, all of them 0 or 1, as multi-hot rows have: "
+            "expected class indices, such as np.flatnonzero makes of a row"
+        )
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return offsets, np.array([label for row in rows for label in row], np.int64)
+
+
+def _are_multi_hot(rows: list[list[int]]) -> bool:
+    """Whether they look like it: of one length above 2, with nothing but 0 and 1, and both."""
+    columns = len(rows[0]) if len(rows) > 1 else 0
+    return columns > 2 and all(len(row) == columns and max(row) <= 1 for row in rows) and any(map(any, rows))
 
 
 def _indices(image: int, labels: Iterable[int]) -> list[int]:

@@ -74,7 +74,7 @@ def batch_detections(
 
 
 def _text(id_: str | int) -> str:
-    return id_ if isinstance(id_, str) else str(index(id_)) if hasattr(id_, "__index__") else id_
+    return str(index(id_)) if hasattr(id_, "__index__") else id_
 
 
 def _classes(first: int, class_ids: Sequence[str | int] | None, vocabulary: Vocabulary, labels: Ints) -> Ints:
