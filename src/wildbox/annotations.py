@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
-from wildbox.vocabulary import Hierarchy, Vocabulary
+from wildbox.vocabulary import Hierarchy, Vocabulary, check_size
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -315,10 +315,7 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
     >>> expand(truth, Hierarchy(2, [(0, 1)])).label.tolist()
     [0, 1]
     """
-    if len(hierarchy) != len(annotations.vocabulary):
-        raise InputError(
-            f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(annotations.vocabulary)}"
-        )
+    check_size(hierarchy, len(annotations.vocabulary))
     itself = np.eye(len(hierarchy), dtype=bool)
     upward = hierarchy.is_ancestor | itself
     row, label = spread(annotations.label, upward)

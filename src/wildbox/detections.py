@@ -13,7 +13,7 @@ from wildbox.annotations import Annotations, Floats, Ints, indices, order_by_ima
 from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
 from wildbox.threads import in_chunks
-from wildbox.vocabulary import Hierarchy, Vocabulary, check_same_classes
+from wildbox.vocabulary import Hierarchy, Vocabulary, check_same_classes, check_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +193,7 @@ def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detection
     >>> expand_detections(found, Hierarchy(2, [(0, 1)])).label.tolist()
     [0, 1]
     """
-    if len(hierarchy) != len(detections.vocabulary):
-        raise InputError(
-            f"hierarchy of {len(hierarchy)} classes for a vocabulary of {len(detections.vocabulary)}"
-        )
+    check_size(hierarchy, len(detections.vocabulary))
     row, label = spread(detections.label, hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool))
     return Detections(
         detections.vocabulary,

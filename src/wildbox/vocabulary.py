@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.errors import HierarchyError, VocabularyError
+from wildbox.errors import HierarchyError, InputError, VocabularyError
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,12 @@ def check_same_classes(one: Vocabulary, other: Vocabulary, message: str) -> None
         raise VocabularyError(f"{message}: {told}")
     if told := one.contradiction(other):
         raise VocabularyError(f"{message}: {told}")
+
+
+def check_size(hierarchy: Hierarchy, classes: int) -> None:
+    """`InputError` where a hierarchy is not of as many classes."""
+    if len(hierarchy) != classes:
+        raise InputError(f"hierarchy of {len(hierarchy)} classes, expected {classes}")
 
 
 class Hierarchy:

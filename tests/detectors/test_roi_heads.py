@@ -127,7 +127,7 @@ def test_the_hierarchy_adds_ancestors() -> None:
     target = {"boxes": torch.zeros(2, 4), "labels": torch.tensor([0, 2])}
     found = model.roi_heads._with_labels(target)["multi_hot"]
     assert found.int().tolist() == [[1, 1, 1], [0, 0, 1]]
-    with pytest.raises(InputError, match="hierarchy of 2 classes, the detector has 3"):
+    with pytest.raises(InputError, match="hierarchy of 2 classes, expected 3"):
         small_faster_rcnn(classes=3, rule=Softmax(), hierarchy=Hierarchy(2, []))
     with pytest.raises(InputError, match="targets of 4 classes"):
         model.roi_heads._with_labels({"boxes": torch.zeros(1, 4), "multi_hot": torch.ones(1, 4).bool()})

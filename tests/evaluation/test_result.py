@@ -91,10 +91,10 @@ def test_log_without_classes(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "log.csv: the file is empty"),
-        ("a,b\n1,2\n", "log.csv:1: no column 'class_id'"),
-        ("class_id,class_name,truth_boxes,detections\n", "log.csv:1: no column 'ap'"),
+        ("a,b\n1,2\n", "log.csv:1: missing column class_id"),
+        ("class_id,class_name,truth_boxes,detections\n", "log.csv:1: missing column ap"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,x,1,1\n", "log.csv:2: not a number"),
-        ("class_id,class_name,ap,truth_boxes,detections\na,A,0.5,1\n", "log.csv:2: not a number"),
+        ("class_id,class_name,ap,truth_boxes,detections\na,A,0.5,1\n", "log.csv:2: 4 fields, expected 5"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,2,1,1\n", "log.csv:2: ap 2.0"),
         ("class_id,class_name,ap,truth_boxes,detections\na,A,1,1,1\na,A,1,1,1\n", "stands twice"),
     ],

@@ -197,21 +197,24 @@ HEADER = "class,other,rate,boxes,matched\n"
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("", 1, "column 'class' is missing"),
-        ("class,other,boxes,matched\n", 1, "column 'rate' is missing"),
+        ("", None, "the file is empty"),
+        ("a,b\n", 1, "missing column class"),
+        ("class,other,boxes,matched\n", 1, "missing column rate"),
         (HEADER + "a,b,0.5,2,1\na,z,0.5,2,1\n", 3, "unknown class 'z'"),
         (HEADER + "a,b,1.5,2,1\n", 2, "rate 1.5"),
         (HEADER + "a,b,nan,2,1\n", 2, "rate nan"),
         (HEADER + "a,b,half,2,1\n", 2, "could not convert"),
-        (HEADER + "a,b,0.5,2\n", 2, "expected 5 fields"),
-        (HEADER + "a,b,0.5,2,1,9\n", 2, "expected 5 fields"),
+        (HEADER + "a,b,0.5,2\n", 2, "4 fields, expected 5"),
+        (HEADER + "a,b,0.5,2,1,9\n", 2, "6 fields, expected 5"),
         (HEADER + "a,b,0.5,2,3\n", 2, "3 matched of 2"),
         (HEADER + f"a,b,0.5,{'9' * 30},3\n", 2, "3 matched of 999"),
         (HEADER + "a,a,0.5,2,1\n", 2, "itself"),
         (HEADER + "a,b,0.5,2,1\na,b,0.5,2,1\n", 3, "second time"),
     ],
 )
-def test_a_bad_rates_file_is_named_with_its_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+def test_a_bad_rates_file_is_named_with_its_line(
+    tmp_path: Path, text: str, line: int | None, message: str
+) -> None:
     path = tmp_path / "rates.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message) as caught:

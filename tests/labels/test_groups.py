@@ -46,7 +46,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_groups(tmp_path, Vocabulary(("a",)))
     (tmp_path / "classes.csv").write_text("id,name\n1,cat\n")
-    with pytest.raises(InputError, match="no column 'class_id'"):
+    with pytest.raises(InputError, match="missing column class_id"):
         read_groups(tmp_path, Vocabulary(("a",)))
 
 

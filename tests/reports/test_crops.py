@@ -77,10 +77,16 @@ def test_a_jpeg_decoded_small_looks_like_one_decoded_whole(box: Corners) -> None
         assert jpeg.size[0] < 1000  # it was not decoded whole
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I"])
 def test_every_mode_of_pictures(mode: str) -> None:
     picture = photograph(100, 80).convert("L").convert(mode)
     assert len(thumbnails([(0.2, 0.2, 0.6, 0.8)], SourceImage(picture, 1, 1))) == 1
+
+
+def test_grey_values_of_16_bits_are_not_all_white() -> None:
+    grey = Image.fromarray(np.full((80, 100), 0x4000, np.uint16))
+    middle = crop(SourceImage(grey, 1, 1), (0.0, 0.0, 1.0, 1.0)).getpixel((116, 93))
+    assert middle == (0x40, 0x40, 0x40)
 
 
 def test_boxes_at_and_beyond_the_edge_and_without_area() -> None:

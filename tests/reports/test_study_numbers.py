@@ -98,13 +98,113 @@ def test_the_best_log_of_a_run(study: StudyResult) -> None:
     assert [report._best_log(run) for run in study.config.runs] == ["balance_bsl_sm", "balance_cs_csmconf"]
 
 
-@pytest.mark.parametrize(("gamma", "told"), [(1.0, ""), (0.5, "rate_bound = rate, rate_gamma = 0.5.")])
+def with_unknown(study: StudyResult) -> StudyResult:
+    """The same where b has no truth and its AP is not known."""
+    results = {
+        name: EvaluationResult(
+            LETTERS, np.array([ap[0], np.nan, *ap[2:]]), np.array([1, 0, 5, 6, 7, 8]), result.detections
+        )
+        for (name, ap), result in zip(AP.items(), study.results.values(), strict=True)
+    }
+    return replace(study, results=results)
+
+
+def test_classes_without_truth_are_in_no_mean(
+    study: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = with_unknown(study)
+    concurring = report.concurring_classes(known.audit)
+    report._write_summary(known, concurring, tmp_path / "summary.csv")
+    with (tmp_path / "summary.csv").open(newline="") as stream:
+        row = next(row for row in csv.DictReader(stream) if row["scored"] == "concurrent softmax")
+    log = "balance_bsl_csmconf"
+    assert float(row["map"]) == pytest.approx(mean(log, [0, 2, 3, 4, 5]))
+    assert float(row["map_head"]) == AP[log][4]
+    without, with_ = (mean(log, [0, 2, 3]) for log in ("balance_bsl_sm", "balance_cs_csmconf"))
+    lead = report._lead(known, concurring)
+    assert f"of the 3 classes that concur with another: {without:.3f} with softmax, {with_:.3f} with" in lead
+    monkeypatch.setattr(report, "_figure", lambda *_: None)
+    section = report._four_section(known, concurring, tmp_path)
+    assert section is not None
+    assert [table.note for table in section.tables] == [
+        "mAP over all classes.",
+        "Mean AP of the 3 classes that concur with another.",
+        "Mean AP of the 1 look-alike classes.",
+    ]
+
+
+def test_every_class_has_its_numbers(study: StudyResult, tmp_path: Path) -> None:
+    known = with_unknown(study)
+    (table,) = report._classes_section(known, report.concurring_classes(known.audit), tmp_path).tables
+    assert [*table.header] == [
+        "class",
+        "group",
+        "boxes",
+        "truth",
+        "bsl_sm",
+        "bsl_csmconf",
+        "cs_sm",
+        "cs_csmconf",
+    ]
+    rows = [[*row] for row in table.rows]
+    assert [row[:4] for row in rows] == [
+        ["a", "tail", 3, 1], ["b", "head", 20, 0], ["c", "middle", 10, 5],
+        ["d", "middle", 10, 6], ["e", "head", 15, 7], ["f", "tail", 2, 8],
+    ]  # fmt: skip
+    assert rows[4][4:] == [ap[4] for ap in AP.values()]
+    assert all(cell != cell for cell in rows[1][4:])
+
+
+def test_samplings_are_compared_by_the_classes_that_are_not_frequent(
+    study: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("non-balance", "class-aware", "soft-balance")
+    more = tuple(StudyRun(name=name, rule="concurrent-softmax") for name in names)
+    runs = (
+        *study.config.runs,
+        *more,
+        StudyRun(name="multi", rule="softmax-multihot"),
+        StudyRun(name="own", rule="sigmoid"),
+    )
+    logs = {
+        run.log_name(scoring): study.results["balance_bsl_sm"] for run in runs for scoring in run.scorings
+    }
+    all_runs = replace(study, config=study.config.model_copy(update={"runs": runs}), results=logs)
+    concurring = report.concurring_classes(study.audit)
+    report._write_summary(all_runs, concurring, tmp_path / "summary.csv")
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "_figure", lambda _, columns, classes, *__: drawn.append((columns, classes)))
+    section = report._sampling_section(all_runs, concurring, tmp_path)
+    assert section is not None
+    ((columns, classes),) = drawn
+    assert columns == {name: f"{name}_csmconf" for name in names}
+    assert classes.tolist() == [0, 2, 3, 5]
+    (table,) = section.tables
+    assert [(row[0], row[4]) for row in table.rows] == [
+        (name, "concurrent softmax") for name in ("concurrent", *names)
+    ]
+    assert [report._best_log(run) for run in runs[-2:]] == ["multi_sm", "own_own"]
+    drawn.clear()
+    report._four_section(study, concurring, tmp_path)
+    ((columns, classes),) = drawn
+    assert list(columns.values()) == list(AP)
+    assert classes.tolist() == CONCURRING
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"rate_gamma": 0.5}, "rate_bound = rate, rate_gamma = 0.5."),
+        ({"rate_bound": "wilson"}, "rate_bound = wilson, rate_gamma = 1."),
+    ],
+)
 def test_rates_that_the_runs_changed_are_told(
-    study: StudyResult, tmp_path: Path, gamma: float, told: str
+    study: StudyResult, tmp_path: Path, change: dict[str, Any], told: str
 ) -> None:
     (tmp_path / "figures").mkdir()
     write_audit(study.audit, tmp_path / "audit")
-    config = study.config.model_copy(update={"model": ModelConfig(rate_gamma=gamma)})
+    config = study.config.model_copy(update={"model": ModelConfig(**change)})
     concurring = report.concurring_classes(study.audit)
     section = report._audit_section(replace(study, config=config), concurring, tmp_path)
     (caption,) = (f.caption for f in section.figures if f.alt == "Matrix of concurrent rates")

@@ -56,13 +56,13 @@ def test_csv_keeps_what_is_no_plain_number(tmp_path: Path) -> None:
 def test_bad_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("a,b\n1,2\n3\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"log\.csv:3: 1 cells, expected 2"):
+    with pytest.raises(InputError, match=r"log\.csv:3: 1 fields, expected 2"):
         csv_table(path)
     path.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no column 'c'"):
+    with pytest.raises(InputError, match="missing column c"):
         csv_table(path, columns=["c"])
     path.write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="empty file"):
+    with pytest.raises(InputError, match="the file is empty"):
         csv_table(path)
     with pytest.raises(InputError, match="row 0 has 1 cells"):
         Table(["a", "b"], [[1]])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,10 +59,10 @@ def audit(
 
     published = None if compare is None else read_published(compare)
     source = open_annotations(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
-    audits: list[LabelAudit] = []
+    total: LabelAudit | None = None
     with progress() as show:
         for done, shard in enumerate(source, start=1):
-            found = audit_shard(
+            part = audit_shard(
                 shard,
                 hierarchy=source.hierarchy,
                 iou=iou,
@@ -72,10 +70,10 @@ def audit(
                 include_group_of=group_of,
                 examples=examples,
             )
-            audits = [reduce(add, [*audits, found])]
+            total = part if total is None else total + part
             show("audit", done, len(source))
-    (found,) = audits
-    table = None
+    assert total is not None  # there is at least one shard
+    found, table = total, None
     (out / "published.csv").unlink(missing_ok=True)  # of an audit before
     if published is not None:
         write_compared(compare_published(found, published), out / "published.csv")

@@ -24,7 +24,7 @@ from wildbox.classification.rule import Rule
 from wildbox.detectors.suppression import HardNMS, Suppression
 from wildbox.detectors.targets import Assignment, absorbed, assign
 from wildbox.errors import InputError
-from wildbox.vocabulary import Hierarchy
+from wildbox.vocabulary import Hierarchy, check_size
 
 Target = dict[str, Tensor]
 Features = dict[str, Tensor]
@@ -258,6 +258,5 @@ def _implied(hierarchy: Hierarchy | None, classes: int) -> Tensor | None:
     """(C, C) 1 where class i is j or has j among its ancestors."""
     if hierarchy is None:
         return None
-    if len(hierarchy) != classes:
-        raise InputError(f"hierarchy of {len(hierarchy)} classes, the detector has {classes}")
+    check_size(hierarchy, classes)
     return torch.from_numpy(hierarchy.is_ancestor | np.eye(classes, dtype=bool)).float()

@@ -22,6 +22,7 @@ from wildbox.evaluation.curves import curves
 from wildbox.evaluation.matches import Matches
 from wildbox.evaluation.matching import FALSE, IGNORED, TRUE, Found, Outcomes, Truth
 from wildbox.evaluation.protocol import Protocol
+from wildbox.evaluation.result import known_mean
 from wildbox.formats.files import write_csv
 from wildbox.threads import over_lists
 from wildbox.vocabulary import Vocabulary
@@ -173,9 +174,7 @@ def _without_detections(
 
 
 def _mean_ap(matches: Matches, protocol: Protocol) -> float:
-    ap = average_precisions(curves(matches), area=protocol.area)
-    known = ap[~np.isnan(ap)]
-    return float(known.mean()) if len(known) else float("nan")
+    return known_mean(average_precisions(curves(matches), area=protocol.area))
 
 
 def _without_boxes(matches: Matches, gone: Bools) -> Matches:

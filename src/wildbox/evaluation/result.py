@@ -5,8 +5,6 @@ Letters: C classes.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +19,8 @@ from wildbox.annotations import Floats, Ints
 from wildbox.errors import ConfigError, InputError
 from wildbox.evaluation.curves import Curves
 from wildbox.evaluation.matches import Matches
-from wildbox.formats.files import read_text, whole_file, write_csv
+from wildbox.formats.csv_rows import named_rows
+from wildbox.formats.files import whole_file, write_csv
 from wildbox.vocabulary import Vocabulary, check_same_classes
 
 COLUMNS = ("class_id", "class_name", "ap", "truth_boxes", "detections")
@@ -81,7 +80,7 @@ class EvaluationResult:
     @property
     def mean_ap(self) -> float:
         """Mean over the classes that have truth; NaN where none has."""
-        return _mean(self.ap)
+        return known_mean(self.ap)
 
     def by_group(self, groups: ArrayLike) -> dict[str, float]:
         """Mean average precision of each group of classes, groups in alphabetical order.
@@ -92,7 +91,7 @@ class EvaluationResult:
         names = np.asarray(groups)
         if names.shape != self.ap.shape:
             raise InputError(f"groups of shape {names.shape} for {len(self.ap)} classes")
-        return {str(name): _mean(self.ap[names == name]) for name in np.unique(names)}
+        return {str(name): known_mean(self.ap[names == name]) for name in np.unique(names)}
 
     def write(self, path: str | Path) -> None:
         """Write the log: by the ending of `path` .csv, .json, or a table in .md; another is a `ConfigError`.
@@ -141,13 +140,9 @@ class EvaluationResult:
             InputError: no such file, no text, a missing column, a value that is not a number or outside its range.
             VocabularyError: a class that stands twice.
         """
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        header = reader.fieldnames or ()
-        missing = [name for name in COLUMNS if name not in header]
-        if missing:
-            raise InputError(f"no column {missing[0]!r}; expected {','.join(COLUMNS)}", path=path, line=1)
+        header, given = named_rows(path, COLUMNS)
         further = [name for name in header if name not in COLUMNS]
-        rows = [_parse(row, further, path, reader.line_num) for row in reader]
+        rows = [_parse(row, further, path, line) for line, row in given]
         ids, names, ap, boxes, found, *others = (
             zip(*rows, strict=True) if rows else ((),) * (len(COLUMNS) + len(further))
         )
@@ -232,7 +227,8 @@ def log_ending(path: str | Path) -> str:
     return ending
 
 
-def _mean(ap: Floats) -> float:
+def known_mean(ap: Floats) -> float:
+    """Of average precisions the mean of those that are not NaN; NaN where all are."""
     known = ap[~np.isnan(ap)]
     return float(known.mean()) if len(known) else float("nan")
 

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.files import BYTE_ORDER_MARK, open_file, tell
+from wildbox.formats.files import BYTE_ORDER_MARK, open_file, read_text, tell
 from wildbox.formats.regular_lines import regular_lines
 
 TEXT: pl.DataType = pl.String()
@@ -286,3 +286,22 @@ def filled_rows(text: str, *, path: str | Path, first: int = 1) -> Iterator[tupl
             raise InputError(f"not a row of a CSV table: {error}", path=path, line=line) from error
         if any(map(str.strip, row)):
             yield line, row
+
+
+def named_rows(path: str | Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header of a CSV file that fits into memory, and of each row its line and its fields by name.
+
+    Raises:
+        InputError: with file and line: a missing column, a row with another number of fields than the header.
+    """
+    rows = filled_rows(read_text(path), path=path)
+    _, header = next(rows)  # of an empty file there is no text
+    if missing := [name for name in needed if name not in header]:
+        message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, header))}"
+        raise InputError(message, path=path, line=1)
+    found = []
+    for line, row in rows:
+        if len(row) != len(header):
+            raise InputError(f"{len(row)} fields, expected {len(header)}", path=path, line=line)
+        found.append((line, dict(zip(header, row, strict=True))))
+    return header, found

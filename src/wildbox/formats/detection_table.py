@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import polars as pl
 
+from wildbox.annotations import Ints
 from wildbox.boxes import Floats
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import NUMBER, TEXT, Check
@@ -20,7 +21,6 @@ from wildbox.formats.labelled_rows import (
     CORNERS,
     LABELLED,
     NAMED,
-    Ints,
     LabelledRows,
 )
 from wildbox.formats.texts import Codes, all_differ, coded, runs

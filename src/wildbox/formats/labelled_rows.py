@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from wildbox.annotations import Ints
 from wildbox.columns import UniqueIds
 from wildbox.errors import InputError
 from wildbox.formats.csv_rows import TEXT, Check, Columns, each_chunk, find_line
@@ -23,7 +24,6 @@ from wildbox.formats.texts import all_differ, starts_of_runs
 from wildbox.threads import at_once, over_lists
 from wildbox.vocabulary import Vocabulary
 
-Ints = NDArray[np.int64]
 Arrays = tuple[NDArray[Any], ...]
 
 Place = Callable[[str, str], tuple[str, int | None]]
@@ -302,7 +302,7 @@ def _places(runs: pl.Series, images: pl.Series) -> Ints:
     """(R,) which of some different images each is; -1: none."""
     if runs is images:
         return np.arange(len(runs))
-    return integers(runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1))
+    return runs.cast(pl.Enum(images), strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def corners(table: pl.DataFrame) -> NDArray[np.float64]:
@@ -311,11 +311,6 @@ def corners(table: pl.DataFrame) -> NDArray[np.float64]:
     for i, name in enumerate(CORNERS):
         boxes[:, i] = table[name].to_numpy()
     return boxes
-
-
-def integers(column: pl.Series) -> Ints:
-    """A column of indices as numpy has it."""
-    return column.cast(pl.Int64).to_numpy()
 
 
 def texts(ids: Sequence[str], index: Ints) -> pl.Series:

@@ -17,12 +17,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from wildbox.annotations import Ints
 from wildbox.threads import at_once
 
 Views = NDArray[np.uint64]
 """(n, 2)"""
 Codes = NDArray[np.int32]
-Ints = NDArray[np.int64]
 FEW = 1024
 """Texts that are looked at in any case; more only where there are four times as many rows or more."""
 MANY = 2**17

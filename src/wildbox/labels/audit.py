@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, Bools, Ints
 from wildbox.boxes import areas
 from wildbox.errors import InputError
 from wildbox.labels.concurrency import (
@@ -31,10 +30,7 @@ from wildbox.labels.counts import ClassCounts, count_classes
 from wildbox.labels.label_sets import LabelSets, count_label_sets
 from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
 from wildbox.labels.parts import sum_over_parts
-from wildbox.vocabulary import Hierarchy, Vocabulary
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from wildbox.vocabulary import Hierarchy, Vocabulary, check_size
 
 
 @dataclass(frozen=True)
@@ -207,8 +203,8 @@ def audit(
     >>> found.rates.values.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    if hierarchy is not None and len(hierarchy) != len(annotations.vocabulary):
-        raise InputError(f"hierarchy of {len(hierarchy)} classes, expected {len(annotations.vocabulary)}")
+    if hierarchy is not None:
+        check_size(hierarchy, len(annotations.vocabulary))
     check_min_ratio(min_ratio)
     if not include_group_of:
         annotations = annotations.keep(~annotations.is_group_of)

@@ -5,25 +5,20 @@ Source: the paper's section 3 and the supplement's Table 2. Letters: N boxes, M 
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.errors import ConfigError, InputError
+from wildbox.formats.csv_rows import named_rows
 from wildbox.formats.files import write_csv
 from wildbox.labels.objects import ObjectLabels, object_labels, same_object_pairs
 from wildbox.labels.parts import sum_over_parts
 from wildbox.vocabulary import Hierarchy, Vocabulary
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,29 +204,16 @@ class ConcurrentRates:
         values, boxes = np.zeros((classes, classes)), np.zeros(classes, np.int64)
         matched = np.zeros((classes, classes), np.int64)
         names: dict[str, str] = {}
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"expected text in UTF-8: {error.reason} at byte {error.start}", path=path
-            ) from error
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        try:
-            missing = [column for column in RATE_COLUMNS if column not in (rows.fieldnames or ())]
-            if missing:
-                raise InputError(f"column {missing[0]!r} is missing; expected {','.join(RATE_COLUMNS)}")
-            for row in rows:
+        for line, row in named_rows(path, RATE_COLUMNS)[1]:
+            try:
                 i, j, rate, support, both = _parsed(row, vocabulary)
-                if values[i, j]:
-                    raise InputError(
-                        f"{row['class']!r} with {row['other']!r} stands here for the second time"
-                    )
-                values[i, j], boxes[i], matched[i, j] = rate, support, both
-                names |= {row[key]: row.get(f"{key}_name") or row[key] for key in ("class", "other")}
-        except (ValueError, csv.Error) as error:
-            raise InputError(str(error), path=path, line=max(rows.line_num, 1)) from error
+            except ValueError as error:
+                raise InputError(str(error), path=path, line=line) from error
+            if values[i, j]:
+                told = f"{row['class']!r} with {row['other']!r} stands here for the second time"
+                raise InputError(told, path=path, line=line)
+            values[i, j], boxes[i], matched[i, j] = rate, support, both
+            names |= {row[key]: row.get(f"{key}_name") or row[key] for key in ("class", "other")}
         if told := Vocabulary(tuple(names), tuple(names.values())).contradiction(vocabulary):
             raise InputError(f"rates of other classes: {told}", path=path)
         return cls(vocabulary, values, boxes, matched)
@@ -242,8 +224,6 @@ RATE_COLUMNS = ("class", "other", "rate", "boxes", "matched")
 
 def _parsed(row: dict[str, str], vocabulary: Vocabulary) -> tuple[int, int, float, int, int]:
     """A line of the rates file; `ValueError` says what is wrong with it."""
-    if None in row or None in row.values():
-        raise InputError(f"expected {len(RATE_COLUMNS)} fields")
     i, j, rate = vocabulary.index(row["class"]), vocabulary.index(row["other"]), float(row["rate"])
     support, both = int(row["boxes"]), int(row["matched"])
     if not 0 < rate <= 1:

@@ -7,12 +7,9 @@ from functools import cached_property
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, Ints
 from wildbox.labels.examples import DrawnExamples, Examples, draw_examples
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

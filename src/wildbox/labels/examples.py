@@ -12,11 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations
+from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.errors import ConfigError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Example(NamedTuple):

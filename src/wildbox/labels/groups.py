@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildbox.errors import InputError
-from wildbox.formats.files import read_text
+from wildbox.formats.csv_rows import named_rows
 from wildbox.labels.concurrency import ConcurrentRates
 from wildbox.vocabulary import Vocabulary
 
@@ -27,11 +25,7 @@ def read_groups(folder: str | Path, vocabulary: Vocabulary) -> dict[str, NDArray
         InputError: no such files, a missing column, none of the classes, or classes of other names.
     """
     path = Path(folder) / "classes.csv"
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(f"no column {missing[0]!r}; expected that of an audit", path=path, line=1)
-    rows = {row["class_id"]: row for row in reader}
+    rows = {row["class_id"]: row for _, row in named_rows(path, COLUMNS)[1]}
     group = {id_: row["group"] for id_, row in rows.items()}
     if not group.keys() & set(vocabulary.ids):
         raise InputError(

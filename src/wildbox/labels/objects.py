@@ -11,15 +11,10 @@ from fractions import Fraction
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from wildbox.annotations import Annotations, members
+from wildbox.annotations import Annotations, Bools, Floats, Ints, members
 from wildbox.boxes import intersection
 from wildbox.errors import ConfigError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """Bounds the rounding of both sides of `shared > t * union`, relative to the coordinates they come from."""

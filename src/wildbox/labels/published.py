@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wildbox.errors import InputError
-from wildbox.formats.csv_rows import filled_rows
-from wildbox.formats.files import read_text, write_csv
+from wildbox.formats.csv_rows import named_rows
+from wildbox.formats.files import write_csv
 from wildbox.labels.audit import LabelAudit
 
 COLUMNS = ("source", "confusion", "source_boxes", "confusion_boxes")
@@ -49,22 +49,16 @@ def read_published(path: str | Path) -> list[PublishedPair]:
         InputError: with file and line: a missing column, a row with more or fewer fields than the header, a
             count that is no whole number from 0 up, no rows.
     """
-    rows = filled_rows(read_text(path), path=path)
-    _, header = next(rows, (1, []))
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise InputError(f"missing column {', '.join(missing)}", path=path, line=1)
-    source, confusion, *numbers = map(header.index, COLUMNS)
     found = []
-    for line, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{len(row)} fields, expected {len(header)}", path=path, line=line)
-        for i in numbers:
-            if row[i] and not COUNT.fullmatch(row[i]):
-                raise InputError(f"{header[i]} is {row[i]!r}, expected a count", path=path, line=line)
-        if row[source] and row[confusion]:
-            counts = (int(row[i]) if row[i] else None for i in numbers)
-            found.append(PublishedPair(row[source], row[confusion], *counts))
+    for line, row in named_rows(path, COLUMNS)[1]:
+        source, confusion, *counts = (row[name] for name in COLUMNS)
+        for name, count in zip(COLUMNS[2:], counts, strict=True):
+            if count and not COUNT.fullmatch(count):
+                raise InputError(f"{name} is {count!r}, expected a count", path=path, line=line)
+        if source and confusion:
+            found.append(
+                PublishedPair(source, confusion, *(int(count) if count else None for count in counts))
+            )
     if not found:
         raise InputError("no row names two classes", path=path)
     return found

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wildbox.annotations import Floats
 from wildbox.labels.concurrency import wilson_interval
 from wildbox.labels.examples import Examples
 
 if TYPE_CHECKING:
     from wildbox.labels.audit import LabelAudit
 
-Floats = NDArray[np.float64]
 
 Kind = Literal["interchangeable", "nearly-always", "unlikely-labels", "verified-absent"]
 

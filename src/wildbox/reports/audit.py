@@ -22,10 +22,8 @@ from wildbox.reports.crops import Group, ImageSource, cards
 from wildbox.reports.page import Drawing, Section, write_page
 from wildbox.reports.seriation import concurring_order
 from wildbox.reports.summary import counted, share, size_of, summary_points
-from wildbox.reports.tables import Cell, Table, first_rows
+from wildbox.reports.tables import LIMIT, Cell, Table, first_rows
 
-LIMIT = 5000
-"""Rows of a table on the page; more are in the CSV."""
 PAIR_CARDS, SUSPECT_CARDS = 24, 6
 """Pairs with crops; suspects with crops, of each kind that pairs do not show."""
 

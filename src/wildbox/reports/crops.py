@@ -14,6 +14,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from wildbox.annotations import Annotations
+from wildbox.formats.pictures import UNREADABLE, as_rgb
 from wildbox.labels.examples import Example, Examples
 from wildbox.reports.page import Card, Thumbnail
 
@@ -90,8 +91,7 @@ def _thumbnail(example: Example, images: ImageSource, *, alt: str) -> Thumbnail 
             return None
         with source.picture:
             picture = crop(source, example.box)
-    # what Pillow raises for files that are cut short or are no pictures
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=80, subsampling=0)
@@ -117,7 +117,7 @@ def crop(source: SourceImage, box: Corners, *, side: int = SIDE) -> Image.Image:
     decoded = picture.size[0] / width, picture.size[1] / height
     cut = picture.crop(tuple(round(c * decoded[k % 2]) for k, c in enumerate(region)))  # type: ignore[arg-type]
     size = (max(1, round((region[2] - region[0]) * zoom)), max(1, round((region[3] - region[1]) * zoom)))
-    result = cut.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    result = as_rgb(cut).resize(size, Image.Resampling.LANCZOS)
     _outline(result, tuple((c - region[k % 2]) * zoom for k, c in enumerate(pixels)))  # type: ignore[arg-type]
     return result
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wildbox.annotations import Ints
 from wildbox.detections import Detections
 from wildbox.detectors.dataset import image_path, load_image
-from wildbox.evaluation.result import Gain, gains, write_gains
-from wildbox.formats.files import whole_file
+from wildbox.evaluation.result import Gain, gains, known_mean, write_gains
+from wildbox.formats.files import whole_file, write_csv
 from wildbox.formats.storage import read_detections
 from wildbox.labels.audit import LabelAudit
 from wildbox.reports.charts import gain_dots, imbalance_curve, rates_matrix
 from wildbox.reports.figures import choose_images, figure_from_tables
 from wildbox.reports.page import Picture, Section, write_page
-from wildbox.reports.tables import Cell, Table, combinations_table, csv_table, gains_markdown, gains_table
+from wildbox.reports.tables import (
+    LIMIT,
+    Cell,
+    Table,
+    combinations_table,
+    csv_table,
+    gains_markdown,
+    gains_table,
+)
 from wildbox.study import CONCURRENT, OWN, SOFTMAX, Progress, StudyResult, StudyRun, four_logs
-
-Ints = NDArray[np.int64]
 
 SUMMARY = ("run", "rule", "balance", "hybrid_start", "scored", "map", "map_concurring", "map_look_alike",
            "map_head", "map_middle", "map_tail")  # fmt: skip
@@ -72,29 +78,18 @@ def write_report(study: StudyResult, out: str | Path, *, progress: Progress) -> 
 def _write_summary(study: StudyResult, concurring: ConcurringClasses, path: Path) -> None:
     """One row a log: means of AP over groups of classes; empty where a group has no class with truth."""
     groups = study.audit.counts.groups()
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(SUMMARY)
-        for run in study.config.runs:
-            sampling = study.config.run_config(run).sampling
-            for scoring in run.scorings:
-                ap = study.results[run.log_name(scoring)].ap
-                means = [
-                    _mean(ap[members])
-                    for members in (
-                        slice(None), concurring.every, concurring.look_alike,
-                        groups == "head", groups == "middle", groups == "tail",
-                    )
-                ]  # fmt: skip
-                shown = ["" if np.isnan(mean) else repr(mean) for mean in means]
-                writer.writerow(
-                    [run.name, run.rule, sampling.balance, sampling.hybrid_start, SCORED[scoring], *shown]
-                )
-
-
-def _mean(ap: NDArray[np.float64]) -> float:
-    known = ap[~np.isnan(ap)]
-    return float(known.mean()) if len(known) else float("nan")
+    members = (slice(None), concurring.every, concurring.look_alike,
+               *(groups == name for name in ("head", "middle", "tail")))  # fmt: skip
+    rows = []
+    for run in study.config.runs:
+        sampling = study.config.run_config(run).sampling
+        for scoring in run.scorings:
+            means = [known_mean(study.results[run.log_name(scoring)].ap[some]) for some in members]
+            shown = [None if np.isnan(mean) else mean for mean in means]  # written as nothing
+            rows.append(
+                [run.name, run.rule, sampling.balance, sampling.hybrid_start, SCORED[scoring], *shown]
+            )
+    write_csv(path, SUMMARY, rows)
 
 
 def _lead(study: StudyResult, concurring: ConcurringClasses) -> str:
@@ -134,6 +129,7 @@ def _audit_section(study: StudyResult, concurring: ConcurringClasses, out: Path)
     pairs = csv_table(
         out / "audit" / "confusion_pairs.csv",
         columns=("source_name", "confusion_name", "source_boxes", "confusion_boxes", "ratio", "related"),
+        limit=LIMIT,
         note="Pairs of classes on one object (IoU > 0.9); related: one is an ancestor of the other.",
     )
     text = (
@@ -162,7 +158,7 @@ def _four_section(study: StudyResult, concurring: ConcurringClasses, out: Path) 
         ),
         (f"Mean AP of the {known[concurring.look_alike].sum()} look-alike classes.", concurring.look_alike),
     ):
-        values = {(t, s): _mean(study.results[log].ap[members]) for t, s, log in combinations}
+        values = {(t, s): known_mean(study.results[log].ap[members]) for t, s, log in combinations}
         if not all(np.isnan(v) for v in values.values()):
             tables.append(combinations_table(values, note=note))
     # a panel is too narrow for both names in full

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,12 @@ from pathlib import Path
 
 from wildbox.errors import InputError
 from wildbox.evaluation.result import Gain
+from wildbox.formats.csv_rows import named_rows
 
 Cell = str | int | float | None
 """None and NaN: there is no value."""
+LIMIT = 5000
+"""Rows of a table on a page; more are in the CSV."""
 
 
 @dataclass(frozen=True)
@@ -129,19 +131,9 @@ def csv_table(
     Raises:
         InputError: an empty file, a column that is not there, a row of another length.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
-    if not lines:
-        raise InputError("empty file, expected a header", path=path)
-    header = lines[0]
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
-            raise InputError(f"{len(line)} cells, expected {len(header)}", path=path, line=number)
-    names = list(header if columns is None else columns)
-    missing = [name for name in names if name not in header]
-    if missing:
-        raise InputError(f"no column {missing[0]!r}; there are {', '.join(header)}", path=path, line=1)
-    parsed = [_parsed([line[header.index(name)] for line in lines[1:]]) for name in names]
+    header, given = named_rows(path, columns or ())
+    names = header if columns is None else columns
+    parsed = [_parsed([row[name] for _, row in given]) for name in names]
     rows: list[Sequence[Cell]] = [list(row) for row in zip(*parsed, strict=True)]
     if limit is not None:
         rows, rest = first_rows(rows, limit=limit, file=Path(path).name)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from numbers import Real
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from wildbox.annotations import Floats
 from wildbox.errors import ConfigError, InputError
 from wildbox.sampling.holdings import images_by_class
-
-Floats = NDArray[np.float64]
 
 
 def class_probabilities(images_per_class: ArrayLike, *, balance: float) -> Floats:

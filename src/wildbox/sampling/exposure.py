@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wildbox.annotations import Floats
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.files import write_csv
 from wildbox.sampling.balance import image_weights
 from wildbox.sampling.holdings import images_by_class
 from wildbox.vocabulary import Vocabulary
 
-Floats = NDArray[np.float64]
 Table = tuple[list[str], list[list[str]]]
 """Header and rows, as people read them."""
 

@@ -118,7 +118,6 @@ class _Run:
         self.fabric, self.steps = trainer.fabric, trainer.config.schedule.steps
         self.progress = progress if self.fabric.is_global_zero else None
         self.stop = stop
-        self.saved_step = trainer.step
 
     def go(self, log: RunLog) -> None:
         """Train what is left."""

@@ -28,7 +28,7 @@ class Source:
     """Of the images, or of the tiles cut from them."""
     hierarchy: Hierarchy | None
     relative: bool
-    """Whether coordinates are relative to the image."""
+    """Whether the annotations give coordinates relative to the image; those of tiles are pixels nevertheless."""
 
     @property
     def expanded(self) -> Annotations:
