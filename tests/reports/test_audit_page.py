@@ -189,12 +189,13 @@ def test_nothing_to_tell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parents", "told"), [(0, "are not expanded"), (5, "are half expanded"), (10, "are expanded")]
+    ("parents", "told"),
+    [(5, "are not expanded"), (6, "are half expanded"), (98, "are half expanded"), (99, "are expanded")],
 )
 def test_whether_it_is_expanded(tmp_path: Path, parents: int, told: str) -> None:
     box = [0.0, 0.0, 1.0, 1.0]
-    rows = [(i, box, 0) for i in range(10)] + [(i, box, 1) for i in range(parents)]
-    found = audit(table(rows, images=10), hierarchy=Hierarchy(6, [(0, 1)]))
+    rows = [(i, box, 0) for i in range(100)] + [(i, box, 1) for i in range(parents)]
+    found = audit(table(rows, images=100), hierarchy=Hierarchy(6, [(0, 1)]))
     assert told in small_page(found, tmp_path)[0]
 
 

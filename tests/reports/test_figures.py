@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,7 +15,7 @@ from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.result import Gain
 from wildbox.reports import charts
-from wildbox.reports.canvas import DPI
+from wildbox.reports.canvas import DPI, Canvas
 from wildbox.reports.figures import (
     LabelledBoxes,
     Row,
@@ -127,6 +128,59 @@ def test_charts_write_a_file_also_without_content(tmp_path: Path, many: int) -> 
     charts.gain_dots(gains, tmp_path / "gains.png")
     charts.gain_dots([], tmp_path / "none.png")
     assert all(min(size(path)) > 50 for path in tmp_path.iterdir())
+
+
+@pytest.fixture
+def sheet(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """What charts would have saved."""
+    saved: list[Figure] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, _: saved.append(canvas.figure))
+    return saved
+
+
+def test_the_curve_draws_each_class_with_its_images(sheet: list[Figure]) -> None:
+    charts.imbalance_curve([3, 0, 40, 5], "x.png", images=[2, 7, 20, 5], names=["a", "b", "c", "d"])
+    (figure,) = sheet
+    boxes, images = figure.axes[0].lines
+    assert [line.get_ydata().tolist() for line in (boxes, images)] == [[40, 5, 3], [20, 5, 2]]  # type: ignore[union-attr]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["c", "d", "a"]
+    assert figure.texts[0].get_text() == "3 classes, the most frequent 13 times the rarest, 1 without boxes"
+
+
+def test_the_matrix_has_classes_in_rows(sheet: list[Figure]) -> None:
+    rates = np.zeros((4, 4))
+    rates[0, 2], rates[2, 0] = 0.75, 0.25
+    charts.rates_matrix(rates, "x.png", names=["a", "b", "c", "d"])
+    rates[3, 1] = 0.125
+    charts.rates_matrix(rates, "x.png", names=["a", "b", "c", "d"])
+    axes = sheet[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "c"]
+    assert [(text.get_position(), text.get_text()) for text in axes.texts] == [
+        ((1, 0), "0.75"),
+        ((0, 1), "0.25"),
+    ]
+    shown = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    np.testing.assert_array_equal(shown, [[np.nan, 0.75], [0.25, np.nan]])
+    assert [figure.texts[0].get_text() for figure in sheet] == [
+        f"Concurrent rates: {count} classes that share boxes" for count in (2, 4)
+    ]
+
+
+def test_dots_are_without_and_with(sheet: list[Figure]) -> None:
+    gains = [
+        Gain("a", "a", 0.25, 0.75, 0.5),
+        Gain("b", "b", 0.5, 0.125, -0.375),
+        Gain("c", "c", 0.5, 0.0, -0.5),
+    ]
+    charts.gain_dots(gains, "x.png", without="sm", with_="csm", limit=2)
+    (figure,) = sheet
+    axes = figure.axes[0]
+    (_, without, with_) = axes.collections
+    assert without.get_offsets().tolist() == [[0.25, 0], [0.5, 1]]  # type: ignore[union-attr]
+    assert with_.get_offsets().tolist() == [[0.75, 0], [0.125, 1]]  # type: ignore[union-attr]
+    assert [without.get_label(), with_.get_label()] == ["sm", "csm"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert figure.texts[0].get_text() == "AP per class that concurs (the first 2 of 3)"
 
 
 def test_order_of_rates_puts_groups_side_by_side() -> None:
