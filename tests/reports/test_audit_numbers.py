@@ -60,3 +60,10 @@ def test_rates_are_sorted_and_have_their_own_boxes(found: LabelAudit) -> None:
     lower, upper = np.array([row[5:7] for row in table.rows if row[:2] == ["a", "b"]], float)[0]
     assert lower == pytest.approx(0.15, abs=0.001)
     assert upper == pytest.approx(0.85, abs=0.001)
+
+
+def test_what_the_hierarchy_explains_is_not_drawn(found: LabelAudit) -> None:
+    section = page._rates(found, NAMES)
+    told = "Drawn are the 2 classes with the strongest rates that the hierarchy does not explain, of 5 that have any;"
+    assert told in section.text
+    assert section.more == ("3 classes left out of the drawing", ["c", "d", "e"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_the_matrix_has_classes_in_rows(sheet: list[Figure]) -> None:
         ((1, 0), "0.75"),
         ((0, 1), "0.25"),
     ]
-    shown = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    shown: Any = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
     np.testing.assert_array_equal(shown, [[np.nan, 0.75], [0.25, np.nan]])
     assert [figure.texts[0].get_text() for figure in sheet] == [
         f"Concurrent rates: {count} classes that share boxes" for count in (2, 4)
