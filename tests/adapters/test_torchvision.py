@@ -232,6 +232,9 @@ def test_a_model_without_memory_leaves_the_rule_its_rates() -> None:
     rule = ConcurrentSoftmax(torch.zeros(4, 4))
     with torch.device("meta"):
         model = detector()
+        assert use_rule(detector(), rule).roi_heads.rule is rule
+        late = ConcurrentSoftmax(torch.zeros(4, 4))
+    assert use_rule(model, late).roi_heads.rule is late
     assert use_rule(model, rule).roi_heads.rule is rule
     assert rule.scores(torch.zeros(1, 4)).tolist() == [[0.25] * 4]
     with pytest.raises(ConfigError, match="4 columns"):

@@ -254,6 +254,46 @@ def test_a_function_of_other_rates() -> None:
     assert torch.equal(found, other.scores(logits))
     with pytest.raises(InputError, match=r"rates\[0, 0\] is 1, expected 0 on the diagonal"):
         torch.func.functional_call(rule, {"rates": torch.ones(3, 3)}, (logits, labels))
+    _, buffers = torch.func.stack_module_state([rule, other])
+    with pytest.raises(NotImplementedError, match="leave them out of what is stacked"):
+        torch.func.vmap(lambda some: torch.func.functional_call(rule, some, (logits, labels)))(buffers)
+
+
+def test_the_same_rates_are_not_derived_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detached, as for gradients of each sample, or distributed."""
+    logits, labels = torch.randn(2, 3), torch.tensor([1, 2])
+    rule = ConcurrentSoftmax(torch.zeros(3, 3))
+    monkeypatch.setattr(rule, "_other_rates", None)
+    buffers = {name: buffer.detach() for name, buffer in rule.named_buffers()}
+    assert torch.func.functional_call(rule, buffers, (logits, labels)) == rule(logits, labels)
+    rule._buffers["rates"] = torch.zeros(3, 3).as_subclass(Distributed)
+    assert rule(logits, labels) == ConcurrentSoftmax(torch.zeros(3, 3))(logits, labels)
+
+
+class Distributed(torch.Tensor):
+    """As DTensor, which `distribute_module` makes of buffers."""
+
+
+def test_a_module_made_without_memory_that_was_filled_is_settled_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates, logits = torch.zeros(3, 3), torch.randn(2, 3)
+    rates[0, 1] = 1
+    with torch.device("meta"):
+        rule = ConcurrentSoftmax(rates)
+    rule._buffers["rates"] = rates.clone()
+    monkeypatch.setattr(rule, "_other_rates", None)
+    assert torch.equal(rule.scores(logits), ConcurrentSoftmax(rates).scores(logits))
+    assert rule._removed == 1
+
+
+def test_rates_that_were_moved_in_their_place_are_prepared_there() -> None:
+    """As FSDP moves a buffer: the module is not asked."""
+    case = problem(9)
+    rule, other = ConcurrentSoftmax(case.rates), ConcurrentSoftmax(case.rates)
+    away = torch.zeros_like(case.rates, device="meta")
+    rule._single = rule._double = (away, rule._single[1])
+    assert torch.equal(rule.scores(case.logits), other.scores(case.logits))
 
 
 def test_rates_do_not_follow_logits_to_where_there_are_no_values() -> None:

@@ -55,6 +55,8 @@ def test_the_supplement_is_read(shared_data: Path) -> None:
     ("text", "message"),
     [
         ("source,confusion,source_boxes\na,b,1\n", ":1: missing column confusion_boxes"),
+        (",,\n", ":1: missing column source"),
+        ("\nsource,source\n", ":2: column 'source' stands twice"),
         (HEADER + "a,b,1,2,\nc,d,x,2,\n", ":3: source_boxes is 'x', expected a count"),
         (HEADER + "a,b,1,-2,\n", ":2: confusion_boxes is '-2'"),
         (HEADER + f"a,b,1,{'9' * 5000},\n", ":2: confusion_boxes is '999"),

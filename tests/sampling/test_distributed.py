@@ -139,12 +139,13 @@ rank, file = int(sys.argv[1]), sys.argv[2]
 offsets, labels = to_csr([[0]] * 40 + [[0, 1]] * 12 + [[1, 2, 2]] * 3 + [[4]] + [[]] * 4)
 settings = dict(seed=3, balance=0.7, length=20)
 whole = BalancedSampler(offsets, labels, **settings, rank=0, world_size=1)
+alone = BalancedSampler(offsets, labels, **settings, world_size=1)
 early = BalancedSampler(offsets, labels, **settings)
 early_dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
 distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
 sampler = BalancedSampler(offsets, labels, **settings)
 dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
-assert list(whole) == sampler.draws(0, 20).tolist()
+assert list(whole) == list(alone) == sampler.draws(0, 20).tolist()
 assert len(early_dropin) == early_dropin.num_samples == 30 and early_dropin.total_size == 60
 assert list(early_dropin) == list(dropin)
 try:

@@ -101,15 +101,15 @@ def test_a_multi_hot_array_is_no_list_of_lists() -> None:
 def test_multi_hot_rows_are_no_lists_of_labels() -> None:
     rows = [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     for table in (rows, [np.array(row) for row in rows], [torch.tensor(row) for row in rows]):
-        with pytest.raises(
-            InputError, match="each of 3 images has 3 labels, all of them 0 or 1, as multi-hot rows"
-        ):
+        with pytest.raises(InputError, match="each of 3 images has 3 labels, all 0 or 1, as multi-hot rows"):
             to_csr(table)
     others: list[list[list[int]]] = [
         [[1, 0, 0]],
         [[1, 0], [0, 1]],
         [[1, 0, 0], [0, 1]],
         [[1, 0, 0], [0, 2, 0]],
+        [[1, 1, 1]] * 2,
+        [[0, 0, 0]] * 2,
         [[], []],
     ]
     for fine in others:

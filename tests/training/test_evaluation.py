@@ -70,6 +70,9 @@ def test_labels_outside_the_classes_are_told() -> None:
     one = {"boxes": torch.eye(4)[:2], "labels": torch.tensor([1, 0]), "scores": torch.ones(2)}
     with pytest.raises(InputError, match=r"image 'a': label 0, expected 1\.\.2; .*first_label or class_ids"):
         batch_detections([one], ["a"], PETS)
+    assert batch_detections([one], ["a"], PETS, first_label=0).label.tolist() == [1, 0]
+    with pytest.raises(InputError, match=r"'labels': Got unsupported ScalarType BFloat16"):
+        batch_detections([one | {"labels": torch.ones(2).bfloat16()}], ["a"], PETS)
     with pytest.raises(InputError, match=r"image 'a': label 2, expected 0\.\.1"):
         batch_detections([one | {"labels": torch.tensor([2, 1])}], ["a"], PETS, first_label=0)
     with pytest.raises(InputError, match=r"'labels', row 1: 0\.5"):

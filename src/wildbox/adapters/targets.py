@@ -129,16 +129,16 @@ def check_columns(rule: Rule, model: nn.Module, columns: int | None) -> None:
     """`ConfigError` where the rule is none, or of another number of classes than a model of that many columns.
 
     Args:
-        columns: None where the model does not tell: the first loss will.
+        columns: None where the model does not tell: the first loss will, as where the rule has no values yet.
     """
     # isinstance(rule, Rule) would not see what a module's __getattr__ gives
     answers = all(callable(getattr(rule, name, None)) for name in ("loss", "scores"))
     if isinstance(rule, type) or not answers:
         told = rule.__name__ if isinstance(rule, type) else f"a {type(rule).__name__}"
         raise ConfigError(f"rule: expected one such as ConcurrentSoftmax(rates), got {told}")
-    if columns is None:
+    if columns is None or (isinstance(rule, nn.Module) and any(values.is_meta for values in rule.buffers())):
         return
-    device = next((p.device for p in model.parameters() if not p.is_meta), None)
+    device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
     try:
         with torch.no_grad():
             rule.scores(torch.zeros(1, columns, device=device))

@@ -115,8 +115,8 @@ class ConcurrentSoftmax(nn.Module):
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
     the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another
-    rule, assigned, a state that is loaded, or what `torch.func.functional_call` is given: of rates that are changed
-    in place, scores would know nothing.
+    rule, assigned, a state that is loaded, or what `torch.func.functional_call` is given where nothing is compiled or
+    traced: of rates that are changed in place, scores would know nothing.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
@@ -155,9 +155,8 @@ class ConcurrentSoftmax(nn.Module):
         else:
             super().__setattr__(name, value)
 
-    @torch.inference_mode(
-        False
-    )  # in it, as Lightning checks its sanity, rates would be made that no loss can use
+    # in inference mode, as where Lightning checks its sanity, rates would be made that no loss can use
+    @torch.inference_mode(False)
     def _take(self, rates: Tensor) -> None:
         """Derive what is computed with from the rates; called whenever they change."""
         check_rates(rates, background=self.background)
@@ -199,26 +198,38 @@ class ConcurrentSoftmax(nn.Module):
         check_logits(logits)
         if logits.is_meta:  # and the rates, which follow the logits, would lose theirs
             raise InputError("logits: on meta, where there are no values")
+        if self._taken.is_meta:  # values may have come without loading a state
+            self._take(self.rates)
         if self._is_called_with_others():
             return self._other_rates(logits)
         if self._single[0].device != logits.device:
             self.to(logits.device)
-            if self._single[0].is_meta:  # rates that came without loading a state
-                self._take(self.rates)
+            if (
+                self._single[0].device != logits.device
+            ):  # the buffer had been moved in its place, as FSDP does
+                self._prepare(self.rates, logits.device)
         return self._double if logits.dtype == torch.float64 else self._single
 
     def _is_called_with_others(self) -> bool:
-        """Whether `torch.func.functional_call` has put another buffer here; what traces always does so."""
+        """Whether `torch.func.functional_call` has put other rates here; what traces or distributes puts the same."""
+        given = self._buffers["rates"]
         return (
-            self._buffers["rates"] is not self._taken
+            given is not self._taken
+            and type(given) in (Tensor, nn.Parameter)
             and not torch.compiler.is_compiling()
             and not torch._C._is_tracing()
+            and not torch._C._is_alias_of(given, self._taken)  # type: ignore[attr-defined]
         )
 
     def _other_rates(self, logits: Tensor) -> tuple[Tensor, SparseRates | RateTiles]:
         """As `_beside`, of the buffer as it is now, for this call."""
+        if torch._C._functorch.is_batchedtensor(self.rates):
+            raise NotImplementedError(
+                "concurrent softmax: vmap over the rates is not implemented; leave them out of what is stacked"
+            )
         rates = self.rates.detach().to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-        check_rates(rates, background=self.background)
+        if self.check:
+            check_rates(rates, background=self.background)
         return prepared(rates, logits.device)
 
     @torch.inference_mode(False)

@@ -77,7 +77,7 @@ def check_beside(logits: Tensor, tensor: Tensor, name: str) -> None:
 def membership(logits: Tensor, targets: Targets) -> Tensor:
     """Whether each class is a label of each proposal, (P, K) bool.
 
-    Where torch.compile or torch.export traces, values are not looked at: an error could not be raised there.
+    Where torch.compile or torch.export traces, and under vmap, values are not looked at: no error could be raised.
 
     Args:
         logits: (P, K).
@@ -226,13 +226,15 @@ def _whole_numbers(row: int, labels: Sequence[int]) -> list[int]:
 
 
 def _any(strange: Tensor) -> bool:
-    """Whether there is one; False where nobody can look: traced, or under vmap, where there is no one value."""
-    if torch.compiler.is_compiling():
+    """Whether there is one; False where nobody can look: traced, on meta, or under vmap, of many at once."""
+    if torch.compiler.is_compiling() or strange.is_meta:
         return False
     try:
         return bool(strange.any())
     except RuntimeError:
-        return False
+        if torch._C._are_functorch_transforms_active():
+            return False
+        raise
 
 
 def _first(rows: Tensor) -> int:

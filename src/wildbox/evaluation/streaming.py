@@ -96,7 +96,7 @@ class StreamingEvaluator:
         self.images += other.images
 
     def compute(self) -> EvaluationResult:
-        """The numbers of all images so far; an image that came more than once counts once.
+        """The numbers of all images so far; an image that came more than once counts once, and no more from now on.
 
         Raises:
             InputError: no images, or parts of different classes or protocols.

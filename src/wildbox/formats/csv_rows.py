@@ -292,13 +292,16 @@ def named_rows(path: str | Path, needed: Sequence[str]) -> tuple[list[str], list
     """The header of a CSV file that fits into memory, and of each row its line and its fields by name.
 
     Raises:
-        InputError: with file and line: a missing column, a row with another number of fields than the header.
+        InputError: with file and line: a column that is missing or stands twice, a row with another number of fields
+            than the header. Rows without any value are left out.
     """
     rows = filled_rows(read_text(path), path=path)
-    _, header = next(rows)  # of an empty file there is no text
+    first, header = next(rows, (1, []))
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise InputError(f"column {twice[0]!r} stands twice", path=path, line=first)
     if missing := [name for name in needed if name not in header]:
         message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, header))}"
-        raise InputError(message, path=path, line=1)
+        raise InputError(message, path=path, line=first)
     found = []
     for line, row in rows:
         if len(row) != len(header):

@@ -123,7 +123,8 @@ def csv_table(
 ) -> Table:
     """A CSV file as a table, so that a page shows the very numbers of the file.
 
-    A column is numbers where each of its cells that is not empty is one; empty cells there become None.
+    A column is numbers where each of its cells that is not empty is one; empty cells there become None. Rows without
+    any value are left out.
 
     Args:
         columns: which ones, in this order; default all.

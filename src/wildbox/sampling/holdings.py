@@ -27,7 +27,8 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
         offsets (B + 1,) and labels (E,): the classes of image b are labels[offsets[b]:offsets[b + 1]].
 
     Raises:
-        InputError: what is no list of class indices; the image is named.
+        InputError: what is no list of class indices; the image is named. Rows that may be multi-hot: more than one, all
+            of one length above 2, of 0 and 1.
 
     >>> [column.tolist() for column in to_csr([[4], [], [1, 2]])]
     [[0, 1, 1, 3], [4, 1, 2]]
@@ -39,8 +40,8 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
     rows = [_indices(image, labels) for image, labels in enumerate(labels_of_images)]
     if _are_multi_hot(rows):
         raise InputError(
-            f"each of {len(rows)} images has {len(rows[0])} labels, all of them 0 or 1, as multi-hot rows have: "
-            "expected class indices, such as np.flatnonzero makes of a row"
+            f"each of {len(rows)} images has {len(rows[0])} labels, all 0 or 1, as multi-hot rows have: expected class "
+            "indices, such as np.flatnonzero makes of a row; where these are some, give each once"
         )
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return offsets, np.array([label for row in rows for label in row], np.int64)
@@ -49,7 +50,8 @@ def to_csr(labels_of_images: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64]
 def _are_multi_hot(rows: list[list[int]]) -> bool:
     """Whether they look like it: of one length above 2, with nothing but 0 and 1, and both."""
     columns = len(rows[0]) if len(rows) > 1 else 0
-    return columns > 2 and all(len(row) == columns and max(row) <= 1 for row in rows) and any(map(any, rows))
+    alike = columns > 2 and all(len(row) == columns and max(row) <= 1 for row in rows)
+    return alike and any(map(any, rows)) and not all(map(all, rows))
 
 
 def _indices(image: int, labels: Iterable[int]) -> list[int]:

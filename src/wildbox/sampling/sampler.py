@@ -94,7 +94,7 @@ class BalancedSampler(Sampler[int]):
         self.start_at(state["draw"])
 
     def __iter__(self) -> Iterator[int]:
-        if (processes := shard(*self._asked)[1]) > self._world_size:
+        if self._asked[1] is None and (processes := shard(*self._asked)[1]) > self._world_size:
             raise ConfigError(
                 f"the sampler was made before torch.distributed was initialised: each of {processes} processes would "
                 "draw everything; make it afterwards, say rank and world_size, or take a DistributedBalancedSampler"
@@ -212,14 +212,14 @@ class DistributedBalancedSampler(DistributedSampler[int]):
 
 
 def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0 of 1.
+    """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0, and 1.
 
     >>> shard(None, None), shard(1, 4)
     ((0, 1), (1, 4))
     """
     known = distributed.is_available() and distributed.is_initialized()
     if rank is None:
-        rank = distributed.get_rank() if known else 0
+        rank = distributed.get_rank() if known and world_size != 1 else 0
     if world_size is None:
         world_size = distributed.get_world_size() if known else 1
     if not 0 <= rank < world_size:

@@ -58,7 +58,7 @@ def batch_detections(
         torch.cat([output[name].detach().cpu() for output in (none, *outputs)]) for name in none
     )
     image = np.repeat(np.arange(len(outputs)), counts)
-    given = checked_column(labels.numpy(), np.int64, "labels", len(labels))
+    given = checked_column(labels, np.int64, "labels", len(labels))
     label = _classes(first_label, class_ids, vocabulary, given)
     if (label < 0).any():
         row = int(np.argmax(label < 0))
@@ -79,12 +79,12 @@ def _text(id_: str | int) -> str:
 
 def _classes(first: int, class_ids: Sequence[str | int] | None, vocabulary: Vocabulary, labels: Ints) -> Ints:
     """(P,) the class that each label stands for; -1: none."""
-    if class_ids is None:
-        table = [-1] * first + list(range(len(vocabulary)))
-    else:
+    table = [*range(len(vocabulary))]
+    if class_ids is not None:
         table = [vocabulary.index(id_) if id_ in vocabulary else -1 for id_ in map(_text, class_ids)]
-    is_inside = (labels >= 0) & (labels < len(table))
-    return np.array([*table, -1])[np.where(is_inside, labels, -1)]
+    place = labels - (first if class_ids is None else 0)
+    is_inside = (place >= 0) & (place < len(table))
+    return np.array([*table, -1])[np.where(is_inside, place, -1)]
 
 
 def gather_evaluator(evaluator: StreamingEvaluator) -> StreamingEvaluator:
