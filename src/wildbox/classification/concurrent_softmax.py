@@ -204,10 +204,8 @@ class ConcurrentSoftmax(nn.Module):
             return self._other_rates(logits)
         if self._single[0].device != logits.device:
             self.to(logits.device)
-            if (
-                self._single[0].device != logits.device
-            ):  # the buffer had been moved in its place, as FSDP does
-                self._prepare(self.rates, logits.device)
+            if self._single[0].device != logits.device:
+                self._prepare(self.rates, logits.device)  # FSDP had moved the buffer in its place
         return self._double if logits.dtype == torch.float64 else self._single
 
     def _is_called_with_others(self) -> bool:

@@ -212,7 +212,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
 
 
 def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0, and 1.
+    """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0 of 1.
 
     >>> shard(None, None), shard(1, 4)
     ((0, 1), (1, 4))
