@@ -316,13 +316,11 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
     [0, 1]
     """
     check_size(hierarchy, len(annotations.vocabulary))
-    itself = np.eye(len(hierarchy), dtype=bool)
-    upward = hierarchy.is_ancestor | itself
-    row, label = spread(annotations.label, upward)
+    row, label = spread(annotations.label, hierarchy.is_ancestor)
     there = annotations.image_labels.rows(annotations.image_labels.is_positive)
     absent = annotations.image_labels.rows(~annotations.image_labels.is_positive)
-    positive, up = spread(there.label, upward)
-    negative, down = spread(absent.label, hierarchy.is_ancestor.T | itself)
+    positive, up = spread(there.label, hierarchy.is_ancestor)
+    negative, down = spread(absent.label, hierarchy.is_ancestor.T)
     labels = [replace(there.rows(positive), label=up), replace(absent.rows(negative), label=down)]
     return replace(
         annotations,
@@ -337,10 +335,11 @@ def expand(annotations: Annotations, hierarchy: Hierarchy) -> Annotations:
 
 
 def spread(label: Ints, implies: Bools) -> tuple[Ints, Ints]:
-    """Each label followed by those it implies, its own among them: (source row, label), the label itself first."""
-    i, j = np.nonzero(implies)
+    """Each label followed by those it implies: (source row, label), the label itself first."""
+    with_itself = implies | np.eye(len(implies), dtype=bool)
+    i, j = np.nonzero(with_itself)
     implied = j[np.lexsort((j, i != j, i))]
-    counts = implies.sum(axis=1)
+    counts = with_itself.sum(axis=1)
     first, repeat = np.cumsum(counts) - counts, counts[label]
     return np.repeat(np.arange(len(label)), repeat), implied[members(first[label], repeat)]
 

@@ -194,7 +194,7 @@ def expand_detections(detections: Detections, hierarchy: Hierarchy) -> Detection
     [0, 1]
     """
     check_size(hierarchy, len(detections.vocabulary))
-    row, label = spread(detections.label, hierarchy.is_ancestor | np.eye(len(hierarchy), dtype=bool))
+    row, label = spread(detections.label, hierarchy.is_ancestor)
     return Detections(
         detections.vocabulary,
         detections.image_ids,

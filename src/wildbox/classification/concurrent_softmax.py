@@ -150,8 +150,7 @@ class ConcurrentSoftmax(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "rates":
-            with torch.inference_mode(False):
-                self._take(_matrix(value))
+            self._take(_matrix(value))
         else:
             super().__setattr__(name, value)
 
@@ -244,6 +243,7 @@ class ConcurrentSoftmax(nn.Module):
         return self
 
 
+@torch.inference_mode(False)
 def _matrix(rates: Tensor | ArrayLike) -> Tensor:
     """A copy of the rates, in float32 or float64."""
     try:

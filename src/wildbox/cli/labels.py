@@ -59,7 +59,7 @@ def audit(
 
     published = None if compare is None else read_published(compare)
     source = open_annotations(boxes, classes=classes, hierarchy=hierarchy, image_labels=image_labels)
-    total: LabelAudit | None = None
+    found: LabelAudit | None = None
     with progress() as show:
         for done, shard in enumerate(source, start=1):
             part = audit_shard(
@@ -70,10 +70,10 @@ def audit(
                 include_group_of=group_of,
                 examples=examples,
             )
-            total = part if total is None else total + part
+            found = part if found is None else found + part
             show("audit", done, len(source))
-    assert total is not None  # there is at least one shard
-    found, table = total, None
+    assert found is not None  # there is at least one shard
+    table = None
     (out / "published.csv").unlink(missing_ok=True)  # of an audit before
     if published is not None:
         write_compared(compare_published(found, published), out / "published.csv")

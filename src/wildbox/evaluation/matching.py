@@ -252,8 +252,8 @@ def _find(
     for k in range(len(asked)):
         d = asked[k]
         t = start[label[d], 0]
-        iou_here = overlap(found, d, boxes, t)
-        nearest[k], largest[k] = t, iou_here if iou_here > -1.0 else -1.0  # of two without area it is NaN
+        share = overlap(found, d, boxes, t)
+        nearest[k], largest[k] = t, share if share > -1.0 else -1.0  # of two without area it is NaN
         some[count] = k
         count += link[t] >= 0
     for k in some[:count]:

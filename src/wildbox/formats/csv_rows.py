@@ -155,15 +155,17 @@ def _layout(
         raise InputError("not UTF-8 text", path=path, line=1) from error
     except csv.Error as error:
         raise InputError(f"not a row of a CSV table: {error}", path=path, line=1) from error
-    twice = next((name for name in fields if fields.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"column {twice!r} stands twice", path=path, line=1)
-    missing = [name for name in columns if name not in fields and name not in optional]
-    if missing:
-        message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, fields))}"
-        raise InputError(message, path=path, line=1)
+    _check_header(fields, [name for name in columns if name not in optional], path=path, line=1)
     wanted = {name: dtype for name, dtype in columns.items() if name in fields}
     return _Layout(path, fields, wanted, [check for check in checks if check.applies(wanted)])
+
+
+def _check_header(header: Sequence[str], needed: Iterable[str], *, path: str | Path, line: int) -> None:
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise InputError(f"column {twice[0]!r} stands twice", path=path, line=line)
+    if missing := [name for name in needed if name not in header]:
+        message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, header))}"
+        raise InputError(message, path=path, line=line)
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -297,11 +299,7 @@ def named_rows(path: str | Path, needed: Sequence[str]) -> tuple[list[str], list
     """
     rows = filled_rows(read_text(path), path=path)
     first, header = next(rows, (1, []))
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"column {twice[0]!r} stands twice", path=path, line=first)
-    if missing := [name for name in needed if name not in header]:
-        message = f"missing column {', '.join(missing)}; the file has {', '.join(map(repr, header))}"
-        raise InputError(message, path=path, line=first)
+    _check_header(header, needed, path=path, line=first)
     found = []
     for line, row in rows:
         if len(row) != len(header):
