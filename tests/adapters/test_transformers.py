@@ -157,9 +157,10 @@ def test_detections_of_softmax_are_those_of_the_image_processor() -> None:
         assert found[image]["labels"][0] == best % CLASSES
     wrapped = detections(torch.nn.DataParallel(model), output, threshold=0.0)
     assert torch.equal(wrapped[0]["scores"], found[0]["scores"])
-    third = found[0]["scores"][2].item()
-    assert (found[0]["scores"] > third).sum() == 2
-    assert len(detections(model, output, threshold=third)[0]["scores"]) == 2
+    # queries of a new model are so alike that some of their scores are the same on some processors
+    highest, second = found[0]["scores"].unique()[[-1, -2]]
+    above = detections(model, output, threshold=second.item())[0]["scores"]
+    assert above.tolist() == [highest.item()] * int((found[0]["scores"] == highest).sum())
 
 
 def test_no_object_in_any_image() -> None:

@@ -123,6 +123,19 @@ def test_seesaw_counts_labels_in_training_alone() -> None:
     assert torch.equal(resumed.counts, rule.counts)
 
 
+@pytest.mark.parametrize("rule", [Equalization, Federated])
+def test_rules_of_frequencies_are_made_without_memory_and_loaded(
+    rule: type[Equalization] | type[Federated],
+) -> None:
+    """As Hugging Face's `from_pretrained` makes every model."""
+    frequencies = [0.5, 0.001, 0.1, 0.1]
+    with torch.device("meta"):
+        later = rule(frequencies)
+    made = rule(frequencies)
+    later.load_state_dict(made.state_dict(), assign=True)
+    assert later.loss(CASE.logits, CASE.targets) == made.loss(CASE.logits, CASE.targets)
+
+
 @pytest.mark.parametrize("classes", [[True, False, True, False], [True] * 4, [False] * 4])
 def test_federated(classes: list[bool]) -> None:
     found = federated_loss(CASE.logits, CASE.targets, classes=torch.tensor(classes), reduction="none")

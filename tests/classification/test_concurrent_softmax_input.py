@@ -14,7 +14,12 @@ import torch
 from classification.problems import INTERPRETED, by_kernels, problem
 from torch import Tensor
 
-from wildbox.classification import ConcurrentSoftmax, concurrent_softmax_loss, concurrent_softmax_scores
+from wildbox.classification import (
+    ConcurrentSoftmax,
+    Equalization,
+    concurrent_softmax_loss,
+    concurrent_softmax_scores,
+)
 from wildbox.errors import ConfigError, InputError
 from wildbox.labels.concurrency import ConcurrentRates
 from wildbox.vocabulary import Vocabulary
@@ -208,6 +213,43 @@ def test_module_counts_with_the_rates_that_were_assigned() -> None:
     assert not [*rule.parameters()]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("again", [lambda rule: rule, copy.deepcopy, ConcurrentSoftmax.double])
+def test_module_counts_with_the_rates_that_were_written_in_their_place(
+    dtype: torch.dtype, again: Callable[[ConcurrentSoftmax], ConcurrentSoftmax]
+) -> None:
+    """As `DistributedDataParallel`, checkpoints of many processes, and averages of models write them."""
+    case = problem(4)
+    rule, expected = ConcurrentSoftmax(torch.zeros_like(case.rates).to(dtype)), ConcurrentSoftmax(case.rates)
+    rule.scores(case.logits)
+    rule.rates.copy_(case.rates)
+    found = again(rule)
+    assert torch.equal(found.scores(case.logits), expected.scores(case.logits))
+    assert found(case.logits, case.targets) == expected(case.logits, case.targets)
+    rule.rates[0, 0] = 0.5
+    with pytest.raises(InputError, match=r"rates\[0, 0\] is 0.5, expected 0 on the diagonal"):
+        rule.scores(case.logits)
+
+
+def test_rates_that_lost_their_digits_in_their_place_are_refused() -> None:
+    rule = ConcurrentSoftmax(torch.zeros(3, 3))
+    rule.rates.data = rule.rates.bfloat16()  # as FSDP's mixed precision does
+    with pytest.raises(InputError, match=r"rates: made torch.bfloat16 in their place.*buffer_dtype=None"):
+        rule.scores(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_lists_keep_their_digits_whatever_the_default_dtype(default: torch.dtype) -> None:
+    torch.set_default_dtype(default)
+    try:
+        rates = ConcurrentSoftmax([[0.0, 0.9999], [0.0, 0.0]]).rates
+        frequencies = Equalization([0.0017599]).frequencies
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(rates, torch.tensor([[0, 0.9999], [0, 0]]))
+    assert torch.equal(frequencies, torch.tensor([0.0017599]))
+
+
 @pytest.mark.parametrize("assign", [True, False])
 def test_a_module_made_without_memory_takes_the_rates_that_are_loaded(assign: bool) -> None:
     rates, logits = torch.zeros(3, 3), torch.randn(2, 3)
@@ -215,7 +257,9 @@ def test_a_module_made_without_memory_takes_the_rates_that_are_loaded(assign: bo
     rule = ConcurrentSoftmax(rates)
     with torch.device("meta"):
         later = ConcurrentSoftmax(rates)
-    with pytest.raises(NotImplementedError, match="meta tensor"):
+    with pytest.raises(
+        InputError, match="rates: on meta, where there are no values; load a state that has them"
+    ):
         later.scores(logits)
     if not assign:
         later.to_empty(device="cpu")

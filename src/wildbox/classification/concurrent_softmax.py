@@ -114,9 +114,9 @@ class ConcurrentSoftmax(nn.Module):
     """Concurrent softmax with fixed rates.
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
-    the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are another
-    rule, assigned, a state that is loaded, or what `torch.func.functional_call` is given where nothing is compiled or
-    traced: of rates that are changed in place, scores would know nothing.
+    the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are assigned, a
+    state that is loaded, written in their place, as DistributedDataParallel does where it is made, or what
+    `torch.func.functional_call` is given. What is compiled or traced sees only the first two.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
@@ -136,6 +136,8 @@ class ConcurrentSoftmax(nn.Module):
     rates: Tensor
     _taken: Tensor
     """The rates that what follows was derived from."""
+    _seen: tuple[int, torch.dtype]
+    """How they were then: by a version that counts what is written to them."""
     _single: tuple[Tensor, SparseRates | RateTiles]
     _double: tuple[Tensor, SparseRates | RateTiles]
 
@@ -160,6 +162,7 @@ class ConcurrentSoftmax(nn.Module):
         """Derive what is computed with from the rates; called whenever they change."""
         check_rates(rates, background=self.background)
         self._buffers["rates"] = self._taken = rates
+        self._seen = _state(rates)
         if rates.is_meta:  # no values yet: a state will be loaded
             self._single = self._double = rates, SparseRates(rates, rates, rates)
             self._removed = 0
@@ -199,13 +202,35 @@ class ConcurrentSoftmax(nn.Module):
             raise InputError("logits: on meta, where there are no values")
         if self._taken.is_meta:  # values may have come without loading a state
             self._take(self.rates)
+            if self.rates.is_meta:
+                raise InputError("rates: on meta, where there are no values; load a state that has them")
         if self._is_called_with_others():
             return self._other_rates(logits)
+        self._notice()
         if self._single[0].device != logits.device:
             self.to(logits.device)
             if self._single[0].device != logits.device:
                 self._prepare(self.rates, logits.device)  # FSDP had moved the buffer in its place
         return self._double if logits.dtype == torch.float64 else self._single
+
+    def _notice(self) -> None:
+        """What was written to the rates in their place is other rates, if all of their digits are there."""
+        if torch.compiler.is_compiling() or _state(self._taken) == self._seen:
+            return
+        if self._taken.dtype not in COMPUTED:
+            raise InputError(
+                f"rates: made {self._taken.dtype} in their place, which keeps too few digits; "
+                "FSDP's MixedPrecision has to leave buffer_dtype=None"
+            )
+        self._take(self._taken)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._notice()
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._seen = _state(self._taken)  # a copy's version begins anew
 
     def _is_called_with_others(self) -> bool:
         """Whether `torch.func.functional_call` has put other rates here; what traces or distributes puts the same."""
@@ -231,6 +256,7 @@ class ConcurrentSoftmax(nn.Module):
 
     @torch.inference_mode(False)
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._notice()
         exact = self.rates
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = self.rates.device
@@ -239,6 +265,7 @@ class ConcurrentSoftmax(nn.Module):
             exact = self.rates.to(exact.dtype)
         self._buffers["rates"] = self._taken = exact.to(device)
         if moved:
+            self._seen = _state(self._taken)
             self._prepare(exact, device)
         return self
 
@@ -246,11 +273,17 @@ class ConcurrentSoftmax(nn.Module):
 @torch.inference_mode(False)
 def _matrix(rates: Tensor | ArrayLike) -> Tensor:
     """A copy of the rates, in float32 or float64."""
+    typed = hasattr(rates, "dtype")  # else torch's default takes effect, which may be bfloat16
     try:
-        matrix = torch.as_tensor(rates).detach().clone()
+        matrix = torch.as_tensor(rates, dtype=None if typed else torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"rates: expected a matrix (K, K), got {type(rates).__name__}: {error}") from error
     return matrix if matrix.dtype == torch.float64 else matrix.float()
+
+
+def _state(rates: Tensor) -> tuple[int, torch.dtype]:
+    """Something else once they are written to; those of inference mode do not count it."""
+    return 0 if rates.is_inference() else rates._version, rates.dtype
 
 
 def _look_anew(module: ConcurrentSoftmax, _: object) -> None:

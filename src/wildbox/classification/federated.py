@@ -82,7 +82,8 @@ class Federated(nn.Module):
         frequencies: (C,) share of the training images that hold each class.
         number: of classes that a batch looks at, where it does not hold more itself.
         power: classes are drawn by their frequency to this power.
-        generator: as in `federated_classes`.
+        generator: as in `federated_classes`. What computes a forward twice, such as `torch.utils.checkpoint`, sets
+            torch's own back but no other: it would draw other classes.
 
     Raises:
         InputError: frequencies that are not (C,) in [0, 1].

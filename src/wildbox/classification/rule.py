@@ -182,12 +182,11 @@ def check_not_negative(values: Tensor, name: str) -> None:
 
 
 def check_frequencies(frequencies: Tensor | ArrayLike) -> Tensor:
-    """Shares of images (C,) as float32; `InputError` where one is not in [0, 1]."""
-    shares = torch.as_tensor(frequencies).detach().float()
+    """Shares of images (C,) as float32; `InputError` where one is not in [0, 1]; on meta there is none to look at."""
+    shares = torch.as_tensor(frequencies, dtype=torch.float32).detach()
     if shares.ndim != 1 or not len(shares):
         raise InputError(f"frequencies: expected (C,), got {tuple(shares.shape)}")
-    strange = ~((shares >= 0) & (shares <= 1))
-    if strange.any():
+    if _any(strange := ~((shares >= 0) & (shares <= 1))):
         i = _first(strange)
         raise InputError(f"frequencies[{i}] is {float(shares[i]):.6g}, expected a share of images, 0 to 1")
     return shares

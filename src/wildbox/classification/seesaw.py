@@ -86,7 +86,8 @@ class Seesaw(nn.Module):
 
     The counts are a buffer, so a checkpoint holds them. Each process of a distributed run counts what it is shown
     itself; DistributedDataParallel, which sends buffers from rank 0 before each forward unless
-    `broadcast_buffers=False`, has all count from there on.
+    `broadcast_buffers=False`, has all count from there on. What computes a forward twice, such as
+    `torch.utils.checkpoint`, counts twice.
 
     Args:
         classes: C.
