@@ -323,9 +323,10 @@ def main(rank, folder):
     z, y, r = torch.load(f"{folder}/case.pt")
     layer = nn.Linear(9, 9, bias=False)
     nn.init.eye_(layer.weight)
-    model = nn.parallel.DistributedDataParallel(layer)
+    layer.rule = ConcurrentSoftmax(r.double() if rank == 0 else torch.zeros_like(r).double())
+    model = nn.parallel.DistributedDataParallel(layer)  # rank 0's rates come to all
     part = slice(6 * rank, 6 * rank + 6)
-    ConcurrentSoftmax(r).loss(model(z[part]), y[part]).backward()
+    layer.rule.loss(model(z[part]), y[part]).backward()
     torch.save(layer.weight.grad, f"{folder}/{rank}.pt")
     torch.distributed.barrier()  # who leaves first while the other one still works aborts at times
     torch.distributed.destroy_process_group()
