@@ -36,22 +36,75 @@ def thumbnails(boxes: list[Corners], source: SourceImage | None) -> list[Thumbna
     return [thumbnail for card in made for thumbnail in card.thumbnails]
 
 
+def extent(where: NDArray[np.bool_]) -> list[int]:
+    """First and last row, first and last column."""
+    return [int(end) for axis in (1, 0) for end in np.flatnonzero(where.any(axis=axis))[[0, -1]]]
+
+
 @pytest.mark.parametrize("unit", [(1.0, 1.0), (400.0, 200.0), (800.0, 400.0)])
 def test_the_box_is_in_the_middle_whatever_the_unit(unit: tuple[float, float]) -> None:
-    page = Image.new("RGB", (400, 200), "white")
+    page = Image.new("RGB", (400, 200), "grey")
     page.paste((0, 0, 255), (150, 80, 210, 120))
     box = (150 / 400 * unit[0], 80 / 200 * unit[1], 210 / 400 * unit[0], 120 / 200 * unit[1])
     shown = pixels(crop(SourceImage(page, *unit), box))
     side = 60 + 2 * 24  # the longer side and its surroundings
     assert shown.shape == (SIDE, SIDE, 3)
     zoom = SIDE / (side + 1)
-    blue = shown[..., 2] - shown[..., 0] > 128
+    blue = shown[..., 2] - shown[..., 0] > 64
     assert blue.sum() == pytest.approx(60 * 40 * zoom**2, rel=0.05)
     rows, columns = np.nonzero(blue)
     assert rows.mean() == pytest.approx(SIDE / 2, abs=3)
     assert columns.mean() == pytest.approx(SIDE / 2, abs=3)
-    assert (shown == RED).all(axis=2).sum() > 4 * 100
-    assert not ((shown == RED).all(axis=2) & blue).any()
+    # two pixels of red around it, and white on both sides of them
+    red, white = (shown == RED).all(axis=2), (shown == 255).all(axis=2)
+    np.testing.assert_allclose(np.subtract(extent(red), extent(blue)), [-2, 2, -2, 2], atol=1)
+    assert np.subtract(extent(white), extent(red)).tolist() == [-1, 1, -1, 1]
+    assert white[extent(red)[0] + 2, SIDE // 2]
+    assert red.sum() == pytest.approx(2 * 2 * (60 + 40) * zoom, rel=0.05)
+    assert not (red & blue).any()
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((200, 200, 201, 201), (200, 200)),  # 24 pixels around a small box, enlarged four times
+        ((400, 100, 800, 500), (SIDE, 210)),  # a quarter of the longer side around a large one, as far as it reaches
+        ((0, 0, 1000, 10), (SIDE, 126)),  # a square
+        ((0, 0, 10, 545), (176, SIDE)),
+        ((5000, 5000, 6000, 6000), (4, 4)),  # of what lies outside, the nearest pixel
+        ((-900, -900, -800, -800), (4, 4)),
+    ],
+)  # fmt: skip
+def test_how_much_is_shown_around_a_box(box: Corners, size: tuple[int, int]) -> None:
+    assert crop(SourceImage(Image.new("L", (1000, 545)), 1000, 545), box).size == size
+
+
+@pytest.mark.parametrize("size", [(300, 300), (300, 100), (100, 300)])
+def test_the_outline_of_a_whole_image_is_seen(size: tuple[int, int]) -> None:
+    shown = pixels(crop(SourceImage(Image.new("RGB", size, "grey"), 1, 1), (0.0, 0.0, 1.0, 1.0)))
+    height, width = shown.shape[:2]
+    assert extent((shown == RED).all(axis=2)) == [1, height - 2, 1, width - 2]
+
+
+def test_a_jpeg_is_decoded_as_large_as_the_crop_needs_it() -> None:
+    stream = io.BytesIO()
+    photograph(2000, 1500).save(stream, format="JPEG")
+    jpeg = Image.open(stream)
+    crop(SourceImage(jpeg, 1, 1), (0.4, 0.4, 0.7, 0.7))  # 900 pixels of 2000, shown as 232
+    assert jpeg.size == (1000, 750)
+
+
+def test_boxes_are_in_the_unit_of_their_own_image(tmp_path: Path) -> None:
+    for name, size in (("a", (40, 30)), ("b", (400, 300))):
+        photograph(*size).save(tmp_path / f"{name}.jpg")
+    truth = Annotations(
+        Vocabulary(("c",)), ("a", "b"), [0, 1], [[1.0, 1, 9, 9]] * 2, label=[0, 0], sizes=[(40, 30), (400, 300)]
+    )  # type: ignore[arg-type]  # fmt: skip
+    source = images_of(truth, tmp_path)
+    for name, (width, height) in (("a", (40, 30)), ("b", (400, 300))):
+        found = source(name)
+        assert found is not None
+        assert (found.width, found.height, found.picture.size) == (width, height, (width, height))
 
 
 @pytest.mark.parametrize(

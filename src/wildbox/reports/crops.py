@@ -141,6 +141,5 @@ def _outline(picture: Image.Image, box: Corners) -> None:
     right, bottom = picture.width - 1, picture.height - 1
     x1, x2 = (min(max(round(x), 3), right - 3) for x in (box[0], box[2]))
     y1, y2 = (min(max(round(y), 3), bottom - 3) for y in (box[1], box[3]))
-    if x1 <= x2 and y1 <= y2:
-        draw.rectangle((x1 - 3, y1 - 3, x2 + 3, y2 + 3), outline="white", width=4)
-        draw.rectangle((x1 - 2, y1 - 2, x2 + 2, y2 + 2), outline="#e6194b", width=2)
+    draw.rectangle((x1 - 3, y1 - 3, x2 + 3, y2 + 3), outline="white", width=4)
+    draw.rectangle((x1 - 2, y1 - 2, x2 + 2, y2 + 2), outline="#e6194b", width=2)
