@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
@@ -94,3 +97,16 @@ def test_files_keep_their_names_beside_a_table_without() -> None:
     named = replace(named, file_names=("part/x.png",))
     assert concatenate([named, plain]).file_names == ("part/x.png", "y.jpg")
     assert concatenate([plain]).file_names == ()
+
+
+@pytest.mark.parametrize("table", [ImageLabels, Annotations, Detections])
+def test_what_type_checkers_are_told_of_a_table_is_its_fields(table: type) -> None:
+    """They are told more types than the fields have; names and order are those that run."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(table)))
+    (told,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    )
+    each = fields(table)
+    assert [argument.arg for argument in told.args.args] == ["self", *(one.name for one in each)]
+    required = [one for one in each if one.default is MISSING and one.default_factory is MISSING]
+    assert len(told.args.args) - len(told.args.defaults) == 1 + len(required)

@@ -54,10 +54,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     truth = Annotations(
         Vocabulary(("red", "blue", "square")),
         ("1", "2", "3"),
-        image=[0, 0, 1, 2],  # type: ignore[arg-type]
-        boxes=[[5, 5, 40, 40], [5, 5, 40, 40], [10, 10, 50, 30], [20, 20, 60, 60]],  # type: ignore[arg-type]
-        label=[0, 2, 1, 0],  # type: ignore[arg-type]
-        sizes=[[64, 64]] * 3,  # type: ignore[arg-type]
+        image=[0, 0, 1, 2],
+        boxes=[[5, 5, 40, 40], [5, 5, 40, 40], [10, 10, 50, 30], [20, 20, 60, 60]],
+        label=[0, 2, 1, 0],
+        sizes=[[64, 64]] * 3,
     )
     write_coco(truth, tmp_path / "instances.json")
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -87,6 +87,16 @@ class ImageLabels:
     is_exhaustive: Bools = None  # type: ignore[assignment]
     """(V,) false: perhaps not every object of the class has a box (LVIS). Default: every one has."""
 
+    if TYPE_CHECKING:  # a column is given as anything that numpy reads, and held as an array
+
+        def __init__(
+            self,
+            image: ArrayLike = ...,
+            label: ArrayLike = ...,
+            is_positive: ArrayLike = ...,
+            is_exhaustive: ArrayLike | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         rows = len(self.image)
         if self.is_exhaustive is None:
@@ -135,6 +145,21 @@ class Annotations:
     image_labels: ImageLabels = field(default_factory=ImageLabels)
     file_names: tuple[str, ...] = ()
     """B image files, relative to the image folder; empty where not known (Open Images: id + ".jpg")."""
+
+    if TYPE_CHECKING:  # as in `ImageLabels`
+
+        def __init__(
+            self,
+            vocabulary: Vocabulary,
+            image_ids: Sequence[str],
+            image: ArrayLike,
+            boxes: ArrayLike,
+            label: ArrayLike,
+            is_group_of: ArrayLike | None = None,
+            sizes: ArrayLike | None = None,
+            image_labels: ImageLabels = ...,
+            file_names: Sequence[str] = (),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,6 +43,18 @@ class Detections:
     """(D,) index of the class."""
     score: Floats
     """(D,) in [0, 1]."""
+
+    if TYPE_CHECKING:  # a column is given as anything that numpy reads, and held as an array
+
+        def __init__(
+            self,
+            vocabulary: Vocabulary,
+            image_ids: Sequence[str],
+            image: ArrayLike,
+            boxes: ArrayLike,
+            label: ArrayLike,
+            score: ArrayLike,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_ids", checked_ids(self.image_ids))

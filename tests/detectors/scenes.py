@@ -42,8 +42,8 @@ def table(targets: list[dict[str, Tensor]]) -> Annotations:
     return Annotations(
         Vocabulary(("red", "sometimes", "blue")),
         tuple(str(i) for i in range(len(targets))),
-        image=[row[0] for row in rows],  # type: ignore[arg-type]
-        boxes=[row[1] for row in rows],  # type: ignore[arg-type]
-        label=[row[2] for row in rows],  # type: ignore[arg-type]
-        sizes=[[64, 64]] * len(targets),  # type: ignore[arg-type]
+        image=[row[0] for row in rows],
+        boxes=[row[1] for row in rows],
+        label=[row[2] for row in rows],
+        sizes=[[64, 64]] * len(targets),
     )

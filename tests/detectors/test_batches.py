@@ -106,7 +106,7 @@ def test_aspects_from_the_table_or_from_the_files(tmp_path: Path) -> None:
             image=none,
             boxes=np.zeros((0, 4)),
             label=none,
-            sizes=sizes,  # type: ignore[arg-type]
+            sizes=sizes,
         )
 
     assert image_aspects(table([(40, 20), (10, 20)]), tmp_path).tolist() == [2.0, 0.5]

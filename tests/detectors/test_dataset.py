@@ -32,11 +32,11 @@ def annotated(*, size: tuple[int, int] = (40, 30), images: int = 12) -> Annotati
     return Annotations(
         Vocabulary(("a", "b")),
         tuple(str(b) for b in range(images)),
-        image=[1, 1, 1],  # type: ignore[arg-type]
-        boxes=[[4, 3, 20, 15], [0, 0, 40, 30], [5, 5, 5, 9]],  # type: ignore[arg-type]
-        label=[1, 0, 0],  # type: ignore[arg-type]
-        is_group_of=[False, True, False],  # type: ignore[arg-type]
-        sizes=[size] * images,  # type: ignore[arg-type]
+        image=[1, 1, 1],
+        boxes=[[4, 3, 20, 15], [0, 0, 40, 30], [5, 5, 5, 9]],
+        label=[1, 0, 0],
+        is_group_of=[False, True, False],
+        sizes=[size] * images,
     )
 
 

@@ -69,7 +69,7 @@ def test_image_labels_and_groups_come_back(
 
 
 def test_nothing_at_all_comes_back(tmp_path: Path) -> None:
-    truth = Annotations(Vocabulary(()), (), np.zeros(0), np.zeros((0, 4)), np.zeros(0))  # type: ignore[arg-type]
+    truth = Annotations(Vocabulary(()), (), np.zeros(0), np.zeros((0, 4)), np.zeros(0))
     write_parquet(truth, tmp_path)
     assert equal(read_parquet(tmp_path), truth)
 

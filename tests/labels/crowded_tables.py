@@ -51,7 +51,7 @@ def table(
         image=np.array([image for image, _, _ in rows], np.int64),
         boxes=np.array([box for _, box, _ in rows], np.float64).reshape(-1, 4),
         label=np.array([label for _, _, label in rows], np.int64),
-        is_group_of=is_group_of,  # type: ignore[arg-type]
+        is_group_of=is_group_of,
     )
 
 

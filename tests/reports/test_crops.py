@@ -99,7 +99,7 @@ def test_boxes_are_in_the_unit_of_their_own_image(tmp_path: Path) -> None:
         photograph(*size).save(tmp_path / f"{name}.jpg")
     truth = Annotations(
         Vocabulary(("c",)), ("a", "b"), [0, 1], [[1.0, 1, 9, 9]] * 2, label=[0, 0], sizes=[(40, 30), (400, 300)]
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
     source = images_of(truth, tmp_path)
     for name, (width, height) in (("a", (40, 30)), ("b", (400, 300))):
         found = source(name)

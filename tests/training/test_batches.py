@@ -164,10 +164,10 @@ def wide_and_tall(folder: Path) -> RunConfig:
     table = Annotations(
         Vocabulary(("1", "2")),
         tuple(map(str, range(8))),
-        image=[0, 1, 2, 3],  # type: ignore[arg-type]
-        boxes=[[4, 4, 20, 20]] * 4,  # type: ignore[arg-type]
-        label=[0, 1, 0, 1],  # type: ignore[arg-type]
-        sizes=sizes,  # type: ignore[arg-type]
+        image=[0, 1, 2, 3],
+        boxes=[[4, 4, 20, 20]] * 4,
+        label=[0, 1, 0, 1],
+        sizes=sizes,
         file_names=tuple(f"{number}.png" for number in range(8)),
     )
     write_coco(table, folder / "instances.json")

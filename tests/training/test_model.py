@@ -59,9 +59,9 @@ def test_rates_are_cut_bounded_and_sharpened_as_settings_say() -> None:
     truth = Annotations(
         Vocabulary(("a", "b")),
         ("x",),
-        image=[0] * 5,  # type: ignore[arg-type]
-        boxes=boxes,  # type: ignore[arg-type]
-        label=[0, 0, 0, 0, 1],  # type: ignore[arg-type]
+        image=[0] * 5,
+        boxes=boxes,
+        label=[0, 0, 0, 0, 1],
     )
     source = Source(truth, Path(), None, relative=False)
 
