@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +71,7 @@ class BalancedSampler(Sampler[int]):
         self._asked = rank, world_size
         self._rank, self._world_size = shard(rank, world_size)
         self._position = 0
+        self._end: int | None = None  # of the epoch that the last iteration goes through, once it has begun
 
     @property
     def images_per_class(self) -> NDArray[np.int64]:
@@ -99,7 +101,13 @@ class BalancedSampler(Sampler[int]):
                 f"the sampler was made before torch.distributed was initialised: each of {processes} processes would "
                 "draw everything; make it afterwards, say rank and world_size, or take a DistributedBalancedSampler"
             )
-        world, start, end = self._world_size, self._position, self._epoch_end()
+        self._end = None
+        return _Rest(self)
+
+    def _rest(self) -> Iterator[int]:
+        if self._end is None:
+            self._end = self._epoch_end()
+        world, start, end = self._world_size, self._position, self._end
         for numbers in blocks(self._shard(start, end)):
             images = self._stream.draws(numbers.start, numbers.stop, step=world).tolist()
             for n, image in zip(numbers, images, strict=True):
@@ -120,6 +128,30 @@ class BalancedSampler(Sampler[int]):
 
     def _epoch_end(self) -> int:
         return sys.maxsize if self._length is None else (self._position // self._length + 1) * self._length
+
+
+class _Rest(chain[int]):
+    """What is left of an epoch, with a state: whether that is nothing, where a position alone begins the next epoch.
+
+    torchdata's StatefulDataLoader keeps it beside the sampler's state. From one taken after an epoch it makes an
+    iterator, lets it fetch ahead, and throws it away for another, which then is to begin the next epoch.
+    """
+
+    _sampler: BalancedSampler
+
+    def __new__(cls, sampler: BalancedSampler) -> Self:
+        rest = super().__new__(
+            cls, sampler._rest()
+        )  # a chain, as a `__next__` in Python takes a fifth longer
+        rest._sampler = sampler
+        return rest
+
+    def state_dict(self) -> dict[str, bool]:
+        return {"over": self._sampler._position == self._sampler._end}
+
+    def load_state_dict(self, state: Mapping[str, bool]) -> None:
+        if state["over"]:
+            self._sampler._end = self._sampler._position
 
 
 class DistributedBalancedSampler(DistributedSampler[int]):
@@ -167,12 +199,14 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         places: Any = range(self._length)  # torch asks a dataset for its length alone
         super().__init__(places, replicas, rank, seed=seed, drop_last=drop_last)
         self._resume_at = self._drawn = 0  # draws of this epoch, over all ranks
+        self._awaited = False  # whether set_epoch named it and nothing of it is drawn
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch, at least 0, that iterating goes through; another one than now begins at its start."""
         epoch = whole_number(epoch, "epoch")
         if epoch != self.epoch:
             self._resume_at = self._drawn = 0
+            self._awaited = True
         super().set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -180,10 +214,17 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         return {"seed": self.seed, "epoch": self.epoch, "draw": self._drawn}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """The next iteration continues where the state was taken; `ConfigError` where it is of another seed."""
+        """The next iteration continues where the state was taken; `ConfigError` where it is of another seed.
+
+        But an epoch that `set_epoch` has just named begins, where the state is of one before.
+        """
         _check_state(state, self.seed, "epoch", "draw")
-        self.set_epoch(state["epoch"])
-        self._resume_at = self._drawn = whole_number(state["draw"], "draw")
+        epoch, draw = whole_number(state["epoch"], "epoch"), whole_number(state["draw"], "draw")
+        if self._awaited and epoch < self.epoch:
+            return  # torchdata's StatefulDataLoader restores when it is iterated, that is after set_epoch
+        self.set_epoch(epoch)
+        self._resume_at = self._drawn = draw
+        self._awaited = False
 
     def __len__(self) -> int:
         """Draws of this rank in an epoch."""
@@ -191,8 +232,12 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
+        self._drawn = self._resume_at  # not only from the first draw on: loaders with workers ask before
+        return self._rest()
+
+    def _rest(self) -> Iterator[int]:
         self._settle()
-        self._drawn, self._resume_at = self._resume_at, 0
+        self._drawn, self._resume_at, self._awaited = self._resume_at, 0, False
         world, rounds = self.num_replicas, self._rounds(max(self._length - self._drawn, 0))
         start = self.epoch * self._length + self._drawn
         for numbers in blocks(range(start + self.rank, start + rounds * world, world)):
