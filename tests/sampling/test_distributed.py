@@ -131,7 +131,7 @@ def test_refuses_epochs_and_states_of_others() -> None:
 
 
 PROCESS = """
-import json, sys
+import json, pickle, sys
 from torch import distributed
 from wildbox.errors import ConfigError
 from wildbox.sampling import BalancedSampler, DistributedBalancedSampler, to_csr
@@ -142,6 +142,7 @@ whole = BalancedSampler(offsets, labels, **settings, rank=0, world_size=1)
 alone = BalancedSampler(offsets, labels, **settings, world_size=1)
 early = BalancedSampler(offsets, labels, **settings)
 early_dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
+passed = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
 distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
 sampler = BalancedSampler(offsets, labels, **settings)
 dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
@@ -154,9 +155,12 @@ except ConfigError as error:
     assert "each of 2 processes would draw everything;" in str(error)
 else:
     raise AssertionError("it drew")
+pickled = pickle.dumps(passed)
 print(json.dumps([list(sampler), list(dropin)]))
 distributed.destroy_process_group()
 list(sampler)
+copy = pickle.loads(pickled)  # as in a worker that is spawned
+assert len(copy) == 30 and list(copy) == list(dropin)
 """
 
 

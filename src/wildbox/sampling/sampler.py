@@ -41,7 +41,8 @@ class BalancedSampler(Sampler[int]):
             to either, asked up to `BLOCK` draws ahead.
         length: draws of an epoch over all ranks; None is endless.
         rank, world_size: this process's shard; None: as torch.distributed has them, where it is initialised, else
-            one process. Where a trainer divides what any sampler draws (accelerate, transformers), 0 and 1.
+            one process; give them where it is made in a loader's worker, which may not know of the processes.
+            Where a trainer divides what any sampler draws (accelerate, transformers), 0 and 1.
         classes: C, to refuse labels beyond; None: one more than the largest label.
 
     Raises:
@@ -166,8 +167,9 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         offsets, labels, seed, balance, classes: as in `BalancedSampler`; a function `balance` gets the number of
             the draw, counted through all epochs.
         length: draws of an epoch over all ranks; None: as many as images.
-        num_replicas, rank: None: as torch.distributed has them when it is iterated, one process where it is not
-            initialised. Where a trainer divides what any sampler draws (accelerate, transformers), 1 and 0.
+        num_replicas, rank: None: as torch.distributed has them when it is iterated, or last had them, also for
+            the sampler this is a copy of; else one process. Give them where it is made in a loader's worker. Where
+            a trainer divides what any sampler draws (accelerate, transformers), 1 and 0.
         drop_last: leave out what does not divide by num_replicas.
 
     Raises:
@@ -245,9 +247,14 @@ class DistributedBalancedSampler(DistributedSampler[int]):
                 self._drawn += world
                 yield image
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._settle()  # a worker that is spawned with a copy knows of no other processes
+        return self.__dict__
+
     def _settle(self) -> None:
         """Look who takes part: loaders may be made before the processes are started, as with Lightning and Fabric."""
-        self.rank, self.num_replicas = shard(*self._asked)
+        if started():
+            self.rank, self.num_replicas = shard(*self._asked)
         self.num_samples = self._rounds(self._length)
         self.total_size = self.num_samples * self.num_replicas
 
@@ -256,13 +263,18 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         return draws // self.num_replicas if self.drop_last else -(-draws // self.num_replicas)
 
 
+def started() -> bool:
+    """Whether torch.distributed is initialised."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """Rank and number of processes; None is what torch.distributed says where it is initialised, else 0 of 1.
 
     >>> shard(None, None), shard(1, 4)
     ((0, 1), (1, 4))
     """
-    known = distributed.is_available() and distributed.is_initialized()
+    known = started()
     if rank is None:
         rank = distributed.get_rank() if known and world_size != 1 else 0
     if world_size is None:
