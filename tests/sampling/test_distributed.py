@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,24 @@ def test_refuses_epochs_and_states_of_others() -> None:
         dropin().load_state_dict(dropin(seed=4).state_dict())
     with pytest.raises(ConfigError, match="the state has no 'epoch'"):
         dropin().load_state_dict({"seed": dropin().seed, "draw": 0})
+
+
+def test_integers_of_numpy_make_states_that_can_be_written() -> None:
+    given: dict[str, Any] = {"seed": np.int64(3), "rank": np.int64(0), "length": np.int64(60)}
+    balanced = BalancedSampler(OFFSETS, LABELS, **given, balance=0.7, world_size=np.int64(2))  # type: ignore[arg-type]
+    for sampler in (balanced, dropin(num_replicas=np.int64(2), **given)):
+        next(iter(sampler))
+        state = sampler.state_dict()
+        assert state["draw"] == 2
+        assert json.loads(json.dumps(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"rank": 0.0}, r"rank is 0\.0"), ({"world_size": 2.0}, r"world_size is 2\.0")]
+)
+def test_refuses_shards_that_are_no_whole_numbers(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{message}, expected a whole number of at least 0"):
+        BalancedSampler(OFFSETS, LABELS, seed=3, balance=0.7, **wrong)
 
 
 PROCESS = """

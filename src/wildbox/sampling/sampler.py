@@ -199,7 +199,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         self._asked = rank, num_replicas
         rank, replicas = shard(rank, num_replicas)
         places: Any = range(self._length)  # torch asks a dataset for its length alone
-        super().__init__(places, replicas, rank, seed=seed, drop_last=drop_last)
+        super().__init__(places, replicas, rank, seed=self._stream.seed, drop_last=drop_last)
         self._resume_at = self._drawn = 0  # draws of this epoch, over all ranks
         self._awaited = False  # whether set_epoch named it and nothing of it is drawn
 
@@ -279,7 +279,9 @@ def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
         rank = distributed.get_rank() if known and world_size != 1 else 0
     if world_size is None:
         world_size = distributed.get_world_size() if known else 1
-    if not 0 <= rank < world_size:
+    # of numpy, they would make a state that torch.load refuses and json cannot write
+    rank, world_size = whole_number(rank, "rank"), whole_number(world_size, "world_size")
+    if rank >= world_size:
         raise ConfigError(f"rank is {rank}, expected 0..{world_size - 1} of {world_size} processes")
     return rank, world_size
 
