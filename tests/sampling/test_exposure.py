@@ -40,8 +40,9 @@ def test_is_what_the_sampler_draws(balance: float | None) -> None:
     assert found.images.sum() == pytest.approx(draws)
 
 
-@given(st.lists(st.lists(st.integers(0, 5), max_size=4), min_size=1, max_size=12).filter(any))
+@given(st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=12))
 def test_sums_over_the_images_of_a_class(holdings: list[list[int]]) -> None:
+    holdings.append([6])  # rows of 0 and 1 alone may be multi-hot ones, which are refused
     found = exposure(*to_csr(holdings), balance=0.7, draws=1000, max_repeats=100, classes=7)
     for label in range(7):
         own = [found.images[b] for b, held in enumerate(holdings) if label in held]

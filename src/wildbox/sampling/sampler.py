@@ -141,9 +141,8 @@ class _Rest(chain[int]):
     _sampler: BalancedSampler
 
     def __new__(cls, sampler: BalancedSampler) -> Self:
-        rest = super().__new__(
-            cls, sampler._rest()
-        )  # a chain, as a `__next__` in Python takes a fifth longer
+        # a chain, as a `__next__` in Python takes a fifth longer
+        rest = super().__new__(cls, sampler._rest())
         rest._sampler = sampler
         return rest
 
