@@ -21,6 +21,7 @@ CODE = [
 
 FLOORS = (
     ("errors",),
+    ("loop_cache",),
     ("boxes", "columns", "threads", "vocabulary"),
     ("annotations",),
     ("detections",),
@@ -86,13 +87,19 @@ def test_imports_point_down(path: Path) -> None:
             assert own in ALLOWED[parts[0]], f"{path} imports {name}"
 
 
-def test_modules_have_no_cycle() -> None:
+def graph_of_imports() -> dict[str, set[str]]:
+    """Modules of ours that each module names."""
     graph = {}
     for path in SOURCES:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         graph[".".join(parts).removesuffix(".__init__")] = {
             name for name in imports(path) if name.startswith("wildbox.")
         }
+    return graph
+
+
+def test_modules_have_no_cycle() -> None:
+    graph = graph_of_imports()
     done: set[str] = set()
 
     def visit(module: str, above: tuple[str, ...]) -> None:
@@ -104,6 +111,20 @@ def test_modules_have_no_cycle() -> None:
 
     for module in graph:
         visit(module, ())
+
+
+def test_loops_are_made_after_their_cache_is_chosen() -> None:
+    graph = graph_of_imports()
+    loops = [path for path in SOURCES if "cache=True" in path.read_text(encoding="utf-8")]
+    loops.remove(PACKAGE / "loop_cache.py")
+    assert len(loops) > 20
+    for path in loops:
+        known: set[str] = set()
+        ahead = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)]
+        while ahead:
+            known.add(module := ahead.pop())
+            ahead += graph.get(module, set()) - known
+        assert "wildbox.loop_cache" in known, path
 
 
 @pytest.mark.parametrize(

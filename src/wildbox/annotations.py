@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
 from wildbox.columns import checked_column, checked_ids, frozen
 from wildbox.errors import InputError
 from wildbox.vocabulary import Hierarchy, Vocabulary, check_size

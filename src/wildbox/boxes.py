@@ -10,6 +10,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
+
 Floats = NDArray[np.float64]
 
 

@@ -20,6 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
+
 WORTH_A_THREAD = 20_000
 """Rows below which another thread costs more than it saves."""
 EACH = 8

@@ -16,6 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
+
 LANES = 32
 """Rows that stand side by side in a division: with all that is made of them they stay in a core's own cache."""
 TILE = 16

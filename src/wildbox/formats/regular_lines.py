@@ -15,6 +15,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
+
 BLOCK = 64
 """Bytes that are looked at together; as many as an integer has bits."""
 COMMA, BREAK, RETURN, QUOTE, NULL = b',\n\r"\0'

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import wildbox.loop_cache  # noqa: F401  # before the first loop
 from wildbox.errors import ConfigError, InputError
 
 Ints = NDArray[np.integer]
