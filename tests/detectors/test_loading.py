@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,22 @@ class Defective(DetectionDataset):
         if index == 3:
             raise KeyError("unforeseen")
         return super()._sample(index, seed)
+
+
+class WithoutRoom(DetectionDataset):
+    """Its process may fill no file any longer from image 3 on, nor may shared memory, which is one."""
+
+    def _sample(self, index: int, seed: tuple[int, int] | None) -> Sample:
+        if index == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        return super()._sample(index, seed)
+
+
+@pytest.mark.timeout(60)  # it used to wait without end
+def test_full_shared_memory_is_told_in_one_line(folder: Path) -> None:
+    with pytest.raises(WildboxError, match=r"^unable to .* enlarge /dev/shm .* fewer workers") as error:
+        pixels_of(BatchLoader(dataset(folder, kind=WithoutRoom), BATCHES, workers=1))
+    assert "\n" not in str(error.value)
 
 
 def test_a_worker_that_dies_leaves_the_names_of_its_images(folder: Path) -> None:

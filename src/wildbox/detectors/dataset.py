@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -282,5 +283,14 @@ def images_of(folder: str | Path, vocabulary: Vocabulary, *, relative: bool) -> 
 
 
 def collate(batch: Sequence[Sample]) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """Samples of different sizes as two lists."""
-    return [image for image, _ in batch], [target for _, target in batch]
+    """Samples of different sizes as two lists; in a loading process, in the memory that it shares with this one.
+
+    Raises:
+        RuntimeError: that memory is full. Left to the queue, they would be put there by a thread of it, which tells
+            nobody and sends nothing: the batch would be waited for without end.
+    """
+    images, targets = [image for image, _ in batch], [target for _, target in batch]
+    if get_worker_info() is not None:
+        for tensor in chain(images, *(target.values() for target in targets)):
+            tensor.share_memory_()
+    return images, targets

@@ -20,6 +20,8 @@ from wildbox.detectors.dataset import DetectionDataset, Draw, Sample, collate, l
 from wildbox.errors import ConfigError, InputError, InputWarning, WildboxError
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+SHARED_MEMORY = "</torch_"
+"""So torch names a piece of it, in what it says of one that it cannot have."""
 
 
 class BatchLoader:
@@ -35,7 +37,8 @@ class BatchLoader:
             by an `InputWarning`. Above 0 the dataset must have been made with `replace_corrupt`.
     Raises:
         InputError: from iterating, an image that does not open, or too many of them.
-        WildboxError: from iterating, a loading process that died, with the images that were being loaded.
+        WildboxError: from iterating, a loading process that died, with the images that were being loaded, or had no
+            room in the memory that it shares with this one.
         ConfigError: `max_corrupt_share` does not fit the dataset.
     """
 
@@ -104,6 +107,12 @@ class BatchLoader:
             last_line = str(error).rstrip().splitlines()[-1]  # of a worker's report: type and message
             raise InputError(last_line.split(": ", 1)[1]) from error
         except RuntimeError as error:
+            if SHARED_MEMORY in str(error):
+                last_line = str(error).rstrip().splitlines()[-1].removeprefix("RuntimeError: ")
+                raise WildboxError(
+                    f"{last_line}. Processes hand over images in shared memory: enlarge /dev/shm where it is full "
+                    "(docker run --shm-size=8g), or use fewer workers or smaller batches"
+                ) from error
             if not str(error).startswith("DataLoader worker"):
                 raise
             hands = () if self.dataset.in_hand is None else self.dataset.in_hand.tolist()
