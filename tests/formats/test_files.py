@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from wildbox.errors import InputError
@@ -45,10 +47,49 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("No space left on device (os error 28)"),  # polars, of a CSV file
+        pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, error: Exception) -> None:
     def fail() -> None:
         with whole_file(tmp_path / "file"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
 
-    with pytest.raises(OSError, match=r"No space left on device: .*file"):
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: .*file'$") as told:
         fail()
+    assert told.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("write", [Path.touch, pl.DataFrame().write_csv, pl.DataFrame().write_parquet])
+def test_a_file_that_cannot_be_made_is_told_by_its_own_name(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    def fail() -> None:
+        with whole_file(tmp_path / "file") as temporary:
+            tmp_path.rename(tmp_path.with_name("elsewhere"))  # so that root has nowhere to write either
+            write(temporary)
+
+    with pytest.raises(FileNotFoundError) as told:
+        fail()
+    assert told.value.filename == str(tmp_path / "file")
+
+
+def test_a_read_only_disk_is_told_by_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    def fail() -> None:
+        with whole_file(tmp_path / "file") as temporary:
+            refuse(temporary)
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # which it tells of files too that are not there
+    with pytest.raises(OSError, match="Read-only file system") as told:
+        fail()
+    assert told.value.filename == str(tmp_path / "file")

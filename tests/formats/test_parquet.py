@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from labels.crowded_tables import TREE, crowded, tables
 
 from wildbox.annotations import Annotations, concatenate
+from wildbox.detections import Detections
 from wildbox.errors import ConfigError, InputError
 from wildbox.formats.parquet import open_parquet, read_parquet, write_parquet
+from wildbox.formats.storage import write_detections
 from wildbox.vocabulary import Vocabulary
 
 
@@ -144,3 +147,26 @@ def test_an_index_without_shards_is_an_error(tmp_path: Path) -> None:
     index.write_text(json.dumps(json.loads(index.read_text()) | {"shards": []}))
     with pytest.raises(InputError, match="no table"):
         read_parquet(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["found.parquet", "found.csv", "found.json", "set/images-00000.parquet"])
+def test_a_disk_that_takes_no_more_is_told_with_the_file(tmp_path: Path, name: str) -> None:
+    a, zero, box = Vocabulary(("a",)), np.zeros(1, np.int64), np.array([[0.0, 0.0, 1.0, 1.0]])
+    truth = Annotations(a, ("b",), image=zero, boxes=box, label=zero)
+    found = Detections(a, ("b",), image=zero, boxes=box, label=zero, score=np.ones(1))
+
+    def write() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        try:
+            if name.startswith("set"):
+                write_parquet(truth, tmp_path / "set")
+            else:
+                write_detections(found, tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with pytest.raises(OSError, match="File too large") as told:
+        write()
+    assert told.value.filename == str(tmp_path / name)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

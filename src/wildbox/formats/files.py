@@ -11,7 +11,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,6 +24,8 @@ else:
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """What files of these kinds begin with (RFC 1952, RFC 8878)."""
+RUST = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust tell an error of the system."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Of UTF-8; some editors put it before the text."""
 
@@ -31,6 +33,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well; folders are made.
+
+    Raises:
+        OSError: with `path` as its file's name: a full disk, a folder that cannot be written to, and the like.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "new" / "a.txt"
@@ -45,12 +50,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is None:  # of a full disk, say
-            error.filename = str(path)
+    except Exception as error:
+        number = RUST.search(str(error))
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.filename in (None, str(temporary)):  # None: of a full disk, say
+                error.filename = str(path)
+        elif number is not None:  # polars has errors of several kinds for a full disk
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only disk, where there is none to remove
+            temporary.unlink(missing_ok=True)
 
 
 def is_json(path: Path) -> bool:
