@@ -64,6 +64,27 @@ def test_a_path_that_cannot_be_is_one_line(folder: Path) -> None:
     assert said.endswith("error: run.toml: File exists")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_standard_output_that_is_full_is_one_line(argument: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "wildbox.cli", argument]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "error: standard output: No space left on device\n"
+    assert done.returncode == 2
+
+
+def test_names_that_standard_output_has_no_letters_for(folder: Path) -> None:
+    classes = (folder / "world" / "class-descriptions.csv").read_text().splitlines()
+    (folder / "classes.csv").write_text("".join(f"{line}→日\n" for line in classes), encoding="utf-8")
+    command = [sys.executable, "-m", "wildbox.cli", "lambda", "world/train-annotations-bbox.csv"]
+    command += ["--classes", "classes.csv", "--draws", "10", "--out", "lambda.csv"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=folder, env=ascii_only, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert r"\u2192" in done.stdout
+
+
 def test_audit(folder: Path) -> None:
     (folder / "published.csv").write_text(
         "source,confusion,source_boxes,confusion_boxes\nBlack sun,Weather,10,4\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -57,6 +59,8 @@ def _before(
 
 def main() -> None:
     """Run a command; an error that the user can mend is one line and exit status 2."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes that its encoding does not have
     warnings.showwarning = _show_warning
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: clean up, say how to go on
     try:
@@ -66,10 +70,21 @@ def main() -> None:
         _say("error:", "bold red", f"{error}{notes}")
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        place = error.filename2 or error.filename or _unwritten_output()
+        if place is None:
             raise
-        _say("error:", "bold red", f"{error.filename2 or error.filename}: {error.strerror}")
+        _say("error:", "bold red", f"{place}: {error.strerror}")
         sys.exit(2)
+
+
+def _unwritten_output() -> str | None:
+    """Name of standard output where it takes no line; what it holds is dropped, or Python would try at its end."""
+    try:
+        print(flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "standard output"
+    return None
 
 
 def _say(kind: str, style: str, text: str) -> None:
