@@ -6,9 +6,11 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import sys
 import types
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from wildbox.errors import ConfigError, InputError, InputWarning
 from wildbox.evaluation import EvaluationResult, evaluate, protocol_named
 from wildbox.evaluation.coco import CocoTruth, evaluate_coco, evaluate_lvis, read_coco_truth
 from wildbox.formats.coco import read_coco, write_coco
+from wildbox.formats.files import BYTE_ORDER_MARK
 from wildbox.vocabulary import Vocabulary
 
 CATEGORIES = (3, 1, 7, 20, 21)
@@ -108,19 +111,25 @@ def assert_of_class(result: EvaluationResult, id_: str, expected: dict[str, Floa
         np.testing.assert_allclose(got, mean, rtol=0, atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
+def by_pycocotools(path: Path, rows: Floats) -> Any:
+    """Its evaluation, summarized."""
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    document, rows = drawn(np.random.default_rng(seed))
-    path = tmp_path / "truth.json"
-    path.write_text(json.dumps(document))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco.COCO(path)
         run = cocoeval.COCOeval(truth, truth.loadRes(as_results(rows)), "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()
+    return run
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_pycocotools(tmp_path: Path, seed: int) -> None:
+    document, rows = drawn(np.random.default_rng(seed))
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    run = by_pycocotools(path, rows)
     result = evaluate_coco(rows, read_coco_truth(path))
     assert list(result.summary) == [
         "AP",
@@ -185,6 +194,105 @@ def test_equals_lvis(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch)
         assert_of_class(result, str(id_), of_class)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {  # CVAT, datumaro
+            "": {"info": {"year": "", "version": ""}, "licenses": [{"id": 0, "name": "", "url": ""}]},
+            "images": {"license": 0, "date_captured": 0, "flickr_url": ""},
+            "annotations": {"segmentation": [], "attributes": {"occluded": False}},
+        },
+        {  # Roboflow, VIA
+            "": {"info": {"year": "2023", "version": "1"}},
+            "images": {"license": 1, "extra": {"name": "x"}},
+            "annotations": {"segmentation": [1, 2, 3, 4, 5, 6]},
+        },
+        {  # FiftyOne
+            "": {"info": {"year": "", "url": None}, "licenses": None},
+            "images": {"license": None, "coco_url": None},
+            "annotations": {"segmentation": None},
+            "categories": {"supercategory": None},
+        },
+        {
+            "": {"info": {"version": 1.0}, "licenses": [{"id": None}, {"id": "1"}]},
+            "images": {"license": "", "file_name": None},
+            "annotations": {"segmentation": ""},
+            "categories": {"name": 7, "supercategory": 1},
+        },
+        {
+            "": {"info": "by hand", "licenses": {}},
+            "images": {"license": "CC", "width": 640.5},
+            "annotations": {"segmentation": {}, "iscrowd": False},
+            "categories": {"frequency": 12},
+        },
+        {"annotations": {"segmentation": [None]}, "images": {"neg_category_ids": None}},
+        {"": {"info": {"year": float("nan")}}, "annotations": {"segmentation": [[1, float("nan")]]}},
+    ],
+)
+def test_what_nobody_evaluates_may_be_anything(tmp_path: Path, changes: dict[str, Any]) -> None:
+    document, rows = drawn(np.random.default_rng(9))
+    for key, change in changes.items():
+        for entry in document[key] if key else [document]:
+            entry |= change
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    result = evaluate_coco(rows, read_coco_truth(path))
+    assert result.summary["AP"] > 0.1
+    np.testing.assert_allclose(
+        list(result.summary.values()), by_pycocotools(path, rows).stats, rtol=0, atol=1e-9
+    )
+    assert result.vocabulary.names == tuple(str(entry["name"]) for entry in document["categories"])
+
+
+def test_ids_may_be_written_with_a_point(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(10))
+    for entry in document["annotations"]:
+        entry |= {key: float(entry[key]) for key in ("id", "image_id", "category_id")}
+    for entry in document["images"] + document["categories"]:
+        entry["id"] = float(entry["id"])
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    result = evaluate_coco(rows, read_coco_truth(path))
+    np.testing.assert_allclose(
+        list(result.summary.values()), by_pycocotools(path, rows).stats, rtol=0, atol=1e-9
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        assert read_coco(path).vocabulary == result.vocabulary
+
+
+def test_without_an_area_that_of_the_box_counts(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(11))
+    for i, entry in enumerate(document["annotations"]):
+        entry["area"] = entry["bbox"][2] * entry["bbox"][3]
+        if i % 3 == 0:
+            entry["area"] = 1.0  # of a mask
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    expected = by_pycocotools(path, rows).stats
+    for i, entry in enumerate(document["annotations"]):
+        if i % 3 == 1:
+            del entry["area"]
+        elif i % 3 == 2:
+            entry["area"] = None
+    path.write_text(json.dumps(document))
+    result = evaluate_coco(rows, read_coco_truth(path))
+    np.testing.assert_allclose(list(result.summary.values()), expected, rtol=0, atol=1e-9)
+
+
+def test_lvis_is_read_alike(tmp_path: Path) -> None:
+    document, rows = drawn(np.random.default_rng(12), images=3)
+    (tmp_path / "plain.json").write_text(json.dumps(document))
+    document["info"] = {"year": "", "nan": float("nan")}
+    for entry in document["annotations"]:
+        entry["segmentation"] = ""
+    (tmp_path / "odd.json").write_text(json.dumps(document))
+    plain, odd = (
+        evaluate_lvis(rows, read_coco_truth(tmp_path / f"{name}.json")) for name in ("plain", "odd")
+    )
+    assert plain.summary == odd.summary
+
+
 def test_tables_give_what_files_give(tmp_path: Path) -> None:
     document, rows = drawn(np.random.default_rng(8))
     rows[:, 1:5] = rows[:, 1:5].round(1)
@@ -208,18 +316,25 @@ def one_box() -> Annotations:
     return truth_of(Vocabulary(("1",), ("cat",)), ("7",), [0], [(0, 0, 8, 8)], [0])
 
 
+def test_sizes_of_a_table_may_be_fractions() -> None:
+    truth = truth_of(Vocabulary(("1",)), ("7",), [0], [(0, 0, 8, 8)], [0])
+    truth = replace(truth, sizes=np.array([[9.5, 9]]))
+    assert evaluate_coco(np.array([[1, 0, 0, 8, 8, 0.5, 1]]), truth).summary["AP"] == pytest.approx(1)
+
+
 def test_nothing_found_is_ap_0() -> None:
     truth = one_box()
     result = evaluate_coco(found_of(truth.vocabulary, (), [], np.zeros((0, 4)), [], []), truth)
     assert (result.summary["AP"], result.ap[0], result.detections[0]) == (0.0, 0.0, 0)
 
 
-def test_a_compressed_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["truth.json.gz", "truth.JSON.GZ", "packed.json"])
+def test_a_compressed_file(tmp_path: Path, name: str) -> None:
     document, rows = drawn(np.random.default_rng(0))
-    (tmp_path / "truth.json").write_text(json.dumps(document))
-    (tmp_path / "truth.json.gz").write_bytes(gzip.compress(json.dumps(document).encode()))
+    (tmp_path / "truth.json").write_bytes(BYTE_ORDER_MARK + json.dumps(document).encode())
+    (tmp_path / name).write_bytes(gzip.compress(json.dumps(document).encode()))
     for run in (evaluate_coco, evaluate_lvis):
-        plain, packed = (run(rows, read_coco_truth(tmp_path / f"truth.json{end}")) for end in ("", ".gz"))
+        plain, packed = (run(rows, read_coco_truth(tmp_path / file)) for file in ("truth.json", name))
         assert plain.summary == packed.summary
 
 
@@ -253,26 +368,47 @@ def test_bad_input(tmp_path: Path) -> None:
             evaluate_coco(np.array(rows), truth)
     with pytest.raises(InputError, match="cannot be read"):
         read_coco_truth(tmp_path / "none.json")
+
+
+def test_a_bad_truth(tmp_path: Path) -> None:
     for text, said in (
-        ("{", "not a COCO file"),
-        ('{"images": [], "categories": [], "annotations": []}', "empty"),
+        ("{\n", r":2: malformed JSON at column 1"),
+        ('{"images": [], "categories": [], "annotations": []}', ": images: the list is empty"),
     ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=rf"bad\.json{said}"):
             read_coco_truth(tmp_path / "bad.json")
-    write_coco(truth, tmp_path / "coco.json")
+    write_coco(one_box(), tmp_path / "coco.json")
     good = json.loads((tmp_path / "coco.json").read_text())
     image, box = good["images"][0], good["annotations"][0]
     for change, said in (
-        ({"annotations": []}, "expected images, annotations and categories"),
-        ({"images": [image, image | {"id": 2**53}]}, r"an id is 9007199254740992, expected .* below 2\*\*53"),
-        ({"images": [image, image]}, r"Duplicate image ID.* The first has the id 7"),
-        ({"annotations": [box | {"category_id": 9}]}, "category IDs not present"),
-        ({"annotations": [box | {"image_id": 9}]}, "image IDs not present"),
-        ({"annotations": [{key: box[key] for key in ("id", "image_id", "category_id")}]}, "have no bbox"),
+        ({"annotations": []}, "annotations: the list is empty"),
+        ({"images": 7}, "images: expected a list"),
+        (
+            {"images": [image, image | {"id": 2**53}]},
+            r"images\[1\].id is '9007199254740992', .* below 2\*\*53",
+        ),
+        ({"images": [image, image | {"id": -1}]}, r"images\[1\].id is '-1', expected a whole number"),
+        ({"images": [image, image | {"id": "a.jpg"}]}, r"images\[1\].id is 'a.jpg', expected a whole number"),
+        ({"images": [image, image]}, r"images\[1\].id '7' is that of images\[0\] already"),
+        ({"images": [{"id": 7}]}, r"images\[0\]: missing key 'width'"),
+        ({"images": [image | {"neg_category_ids": [2**70]}]}, r"images\[0\]: .*neg_category_ids"),
+        ({"images": [image | {"neg_category_ids": ["a"]}]}, r"images\[0\]: .*neg_category_ids.* got 'a'"),
+        ({"annotations": [box, box]}, r"annotations\[1\].id '1' is that of annotations\[0\] already"),
+        ({"annotations": [box | {"category_id": 9}]}, r"annotations\[0\].category_id is '9', which is none"),
+        ({"annotations": [box | {"image_id": 9}]}, r"annotations\[0\].image_id is '9', which is none"),
+        ({"annotations": [box | {"area": "64"}]}, r"annotations\[0\].area is '64', expected a finite number"),
+        ({"annotations": [box | {"area": math.nan}]}, r"annotations\[0\].area is nan"),
+        *(
+            (
+                {"annotations": [{k: box[k] for k in box if k != key}]},
+                rf"annotations\[0\]: missing key '{key}'",
+            )
+            for key in ("id", "image_id", "category_id", "bbox")
+        ),
     ):
         (tmp_path / "bad.json").write_text(json.dumps(good | change))
-        with pytest.raises(InputError, match=rf"bad\.json: .*{said}"):
+        with pytest.raises(InputError, match=rf"bad\.json: {said}"):
             read_coco_truth(tmp_path / "bad.json")
     (tmp_path / "turned.json").write_text(json.dumps(good | {"annotations": [box | {"bbox": [9, 9, -8, 8]}]}))
     with pytest.warns(InputWarning, match=r"turned\.json: 1 boxes are turned around or have no area"):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from wildbox.annotations import Annotations
 from wildbox.errors import InputError, InputWarning
+from wildbox.evaluation.coco import read_coco_truth
 from wildbox.formats import csv_rows
 from wildbox.formats.annotated import open_annotations
 from wildbox.formats.coco import read_coco
@@ -190,6 +191,7 @@ def test_coco_files_are_all_read_or_refused(damage: list[tuple[float, int, bytes
         )  # keys that nobody reads may be anything
         assert len(found) == len(raw["annotations"])
         assert len(found.image_ids) == len(raw["images"])
+    attempt(read_coco_truth, content, name="instances.json")
 
 
 @pytest.mark.parametrize("length", range(0, 400, 7))

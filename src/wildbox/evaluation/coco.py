@@ -6,6 +6,8 @@ Source: https://cocodataset.org/#detection-eval, https://www.lvisdataset.org/cha
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,32 @@ from wildbox.annotations import Annotations, Floats, Ints
 from wildbox.detections import Detections
 from wildbox.errors import InputError
 from wildbox.evaluation.result import EvaluationResult
-from wildbox.formats.files import read_json, tell
+from wildbox.formats.coco import (
+    Box,
+    Content,
+    Entry,
+    Id,
+    checked_box,
+    checked_id,
+    columns_of,
+    entry_ids,
+    index_of,
+    is_number,
+    naming,
+    read_content,
+    sizes_of,
+    value_of,
+    vocabulary_of,
+)
+from wildbox.formats.files import tell
 from wildbox.vocabulary import Vocabulary, check_same_classes
 
 if TYPE_CHECKING:
     from hotcoco import COCO, COCOeval
+
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
+"""Of an image in LVIS: classes that are not in it, and classes of which not every object has a box."""
+NUMERAL = re.compile("0|[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,56 +62,100 @@ class CocoTruth:
     """(C,) ids of the categories in the dataset."""
 
 
+class _Object(Box, kw_only=True, gc=False):
+    """An entry of annotations with what evaluation looks at."""
+
+    id: Id
+    area: float | None = None
+    """Of the mask; where there is none, that of the box counts."""
+
+
 def read_coco_truth(path: str | Path) -> CocoTruth:
     """Truth of a COCO or LVIS file with all that its evaluation looks at: areas of masks, crowds, federated lists.
 
-    The file may be compressed (`.json.gz`, `.json.zst`).
+    The file is read as `read_coco` reads it, compressed or not, and nothing else of it is looked at: not what tools
+    write of themselves and of licenses, nor outlines. An annotation without `area` has that of its box.
 
     Raises:
-        InputError: no such file, malformed JSON, ids that are not whole numbers below 2**53 or stand twice, no images,
-            annotations or categories, an annotation of an image or category that is not there, or without a box.
+        InputError: no such file, malformed JSON (with its line); otherwise with the entry: a missing key, a value of
+            the wrong kind, ids that are not whole numbers below 2**53 or stand twice, no images, annotations or
+            categories, an image or category that is not there, an image without size.
     Warns:
         InputWarning: counts boxes that are turned around or without area.
     """
+    with naming(path):
+        truth, empty = _truth(read_content(path, Content[_Object], _checked_object))
+    tell({"{n} boxes are turned around or have no area": empty}, path=path)
+    return truth
+
+
+def _checked_object(entry: Entry, place: str) -> _Object:
+    box = checked_box(entry, place)
+    area = entry.get("area")
+    if area is not None and not is_number(area):
+        raise InputError(f"{place}.area is {area!r}, expected a finite number")
+    return _Object(
+        box.image_id,
+        box.category_id,
+        box.bbox,
+        box.iscrowd,
+        id=checked_id(value_of(entry, "id", place), f"{place}.id"),
+        area=None if area is None else float(area),
+    )
+
+
+def _truth(content: Content[_Object]) -> tuple[CocoTruth, int]:
+    """Of what is read, and how many boxes have no area."""
     import hotcoco
 
-    packed = Path(path).suffix in (".gz", ".zst")
-    source: Any = read_json(path) if packed else str(path)
+    image, category = (
+        index_of(entry_ids(entries, key), key)
+        for entries, key in ((content.images, "images"), (content.categories, "categories"))
+    )
+    ids = [entry.id for entry in content.annotations]
+    if len(set(ids)) < max(len(ids), 1):
+        index_of(list(map(str, ids)), "annotations")  # tells which
+    sizes_of(content.images)
+    of, label, crowd, sides = columns_of(content.annotations, image, category)
+    numbers, classes = _numbers(image, "images"), _numbers(category, "categories")
+    vocabulary = vocabulary_of(content.categories, category)
+    images = [
+        {"id": id_} | {key: entry[key] for key in FEDERATED if entry.get(key)}
+        for id_, entry in zip(numbers.tolist(), content.images, strict=True)
+    ]
+    categories = [
+        {"id": id_, "name": name} for id_, name in zip(classes.tolist(), vocabulary.names, strict=True)
+    ]
+    for entry, group in zip(categories, vocabulary.groups, strict=False):
+        entry["frequency"] = group
+    boxes = sides[:, 2:].prod(axis=1).tolist()
+    areas = [
+        box if entry.area is None else entry.area
+        for entry, box in zip(content.annotations, boxes, strict=True)
+    ]
     try:
-        dataset = hotcoco.COCO(source)
-    except FileNotFoundError as error:
-        raise InputError("cannot be read: No such file or directory", path=path) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a COCO file: {error}", path=path) from error
-    if not dataset.imgs or not dataset.cats or not dataset.stats()["annotation_count"]:
-        message = "expected images, annotations and categories; one of the lists is empty or missing"
-        raise InputError(message, path=path)
-    _check(dataset, path)
-    for id_ in (*dataset.imgs, *dataset.cats):
-        if abs(id_) >= 2**53:  # detections are arrays of float64
-            raise InputError(f"an id is {id_}, expected whole numbers below 2**53", path=path)
-    numbers, categories = np.array(list(dataset.imgs), np.int64), dataset.cats
-    ids = tuple(map(str, categories))
-    vocabulary = Vocabulary(ids, tuple(str(entry.get("name", id_)) for id_, entry in categories.items()))
-    image_ids = tuple(map(str, numbers.tolist()))
-    return CocoTruth(dataset, vocabulary, image_ids, numbers, np.array(list(categories), np.int64))
+        dataset = hotcoco.COCO.from_arrays(
+            images, categories, numbers[of], classes[label], sides, area=np.array(areas), iscrowd=crowd
+        )
+    except (TypeError, ValueError) as error:  # it looks at the federated lists, and names their place
+        raise InputError(str(error)) from error
+    truth = CocoTruth(dataset, vocabulary, tuple(image), numbers, classes)
+    return truth, int((sides[:, 2:] <= 0).any(axis=1).sum())
 
 
-def _check(dataset: COCO, path: str | Path) -> None:
-    """Refuse what hotcoco's look at a file calls an error, and count boxes without area."""
-    found = dataset.healthcheck()
-    for error in found["errors"]:
-        raise InputError(f"{error['message']} The first has the id {error['affected_ids'][0]}", path=path)
-    empty = [some["affected_ids"] for some in found["warnings"] if some["code"] == "degenerate_bbox"]
-    tell({"{n} boxes are turned around or have no area": sum(map(len, empty))}, path=path, stacklevel=4)
+def _numbers(ids: Iterable[str], key: str) -> Ints:
+    """Ids as whole numbers that float64 holds, as detections are arrays of it."""
+    for i, id_ in enumerate(ids):
+        if not NUMERAL.fullmatch(id_) or int(id_) >= 2**53:
+            raise InputError(f"{key}[{i}].id is {id_!r}, expected a whole number below 2**53")
+    return np.array(list(map(int, ids)), np.int64)
 
 
 def coco_truth(truth: Annotations) -> CocoTruth:
     """The same of a table: areas are those of the boxes, group-of boxes are crowds, and no list is federated."""
     import hotcoco
 
-    sizes = truth.sizes.tolist()
-    images = [{"id": i, "width": width, "height": height} for i, (width, height) in enumerate(sizes, start=1)]
+    images = [{"id": i} for i in range(1, len(truth.image_ids) + 1)]
     categories = [{"id": i, "name": name} for i, name in enumerate(truth.vocabulary.names, start=1)]
     dataset = hotcoco.COCO.from_arrays(
         images, categories, truth.image + 1, truth.label + 1, _sides(truth.boxes), iscrowd=truth.is_group_of

@@ -9,10 +9,11 @@ Source: https://cocodataset.org/#format-data, https://www.lvisdataset.org/datase
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -38,8 +39,8 @@ Entry = dict[str, Any]
 Id = int | str
 
 
-class _Box(msgspec.Struct, gc=False):
-    """An entry of annotations."""
+class Box(msgspec.Struct, gc=False):
+    """What is read of an entry of annotations."""
 
     image_id: Id
     category_id: Id
@@ -48,11 +49,14 @@ class _Box(msgspec.Struct, gc=False):
     iscrowd: Literal[0, 1] = 0
 
 
-class _Content(msgspec.Struct):
+Kind = TypeVar("Kind", bound=Box)
+
+
+class Content(msgspec.Struct, Generic[Kind]):
     """What is read of a file."""
 
     images: list[Entry]
-    annotations: list[_Box]
+    annotations: list[Kind]
     categories: list[Entry]
 
 
@@ -74,19 +78,35 @@ def read_coco(path: str | Path) -> Annotations:
         InputWarning: counts boxes clipped because they stick out of their image, and what is kept as it is:
             boxes without area, boxes that repeat an earlier one.
     """
+    with naming(path):
+        return _table(read_content(path, Content[Box], checked_box), path=path)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of the block that name no file get this one."""
     try:
-        return _table(_content(path), path=path)
+        yield
     except InputError as error:
         if error.path is not None:
             raise
         raise type(error)(str(error), path=path) from error
 
 
-def _content(path: str | Path) -> _Content:
+def read_content(
+    path: str | Path, kind: type[Content[Kind]], checked: Callable[[Entry, str], Kind]
+) -> Content[Kind]:
+    """Entries of a file, of images and categories as they are, of annotations what their kind holds.
+
+    Args:
+        checked: makes one of the kind of an entry of annotations, given its place: for what msgspec does not take.
+    Raises:
+        InputError: malformed JSON (with its line), a missing list, what `checked` raises.
+    """
     with open_file(path) as stream:
         data = stream.read()
     try:
-        return msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=_Content)
+        return msgspec.json.decode(data.removeprefix(BYTE_ORDER_MARK), type=kind)
     except (ValueError, RecursionError):
         pass  # Python takes more for JSON, such as NaN, and what is wrong is told with its place: read it with care
     del data
@@ -96,17 +116,16 @@ def _content(path: str | Path) -> _Content:
     categories, images, annotations = (
         _entries(content, key) for key in ("categories", "images", "annotations")
     )
-    boxes = [_box(entry, f"annotations[{i}]") for i, entry in enumerate(annotations)]
-    return _Content(images, boxes, categories)
+    boxes = [checked(entry, f"annotations[{i}]") for i, entry in enumerate(annotations)]
+    return Content(images, boxes, categories)
 
 
-def _table(content: _Content, *, path: str | Path) -> Annotations:
-    category = _index(content.categories, "categories")
-    image = _index(content.images, "images")
-    names = tuple(str(entry.get("name", entry["id"])) for entry in content.categories)
-    groups = [entry.get("frequency") for entry in content.categories]
-    sizes = np.array([_size(entry, f"images[{i}]") for i, entry in enumerate(content.images)], np.float64)
-    of, label, crowd, given = _columns(content.annotations, image, category)
+def _table(content: Content[Box], *, path: str | Path) -> Annotations:
+    category = index_of(entry_ids(content.categories, "categories"), "categories")
+    image = index_of(entry_ids(content.images, "images"), "images")
+    sizes = sizes_of(content.images)
+    of, label, crowd, sides = columns_of(content.annotations, image, category)
+    given = _corners(sides)
     boxes, stick_out = _inside(given, sizes[of], of)
     rows = pl.DataFrame([of, label, crowd, *given.T])
     tell(
@@ -120,8 +139,8 @@ def _table(content: _Content, *, path: str | Path) -> Annotations:
     )
     file_names = [_file_name(entry) for entry in content.images]
     return Annotations(
-        Vocabulary(tuple(map(str, category)), names, tuple(map(str, groups)) if None not in groups else ()),
-        tuple(map(str, image)),
+        vocabulary_of(content.categories, category),
+        tuple(image),
         image=of,
         boxes=boxes,
         label=label,
@@ -130,6 +149,14 @@ def _table(content: _Content, *, path: str | Path) -> Annotations:
         image_labels=_image_labels(content.images, category),
         file_names=tuple(name or "" for name in file_names) if None not in file_names else (),
     )
+
+
+def vocabulary_of(categories: list[Entry], ids: Iterable[str]) -> Vocabulary:
+    """Classes of the categories; one without a name goes by its id."""
+    ids = tuple(ids)
+    names = tuple(str(entry.get("name", id_)) for id_, entry in zip(ids, categories, strict=True))
+    groups = [entry.get("frequency") for entry in categories]
+    return Vocabulary(ids, names, tuple(map(str, groups)) if None not in groups else ())
 
 
 def _file_name(entry: Entry) -> str | None:
@@ -148,26 +175,36 @@ def _entries(content: Entry, key: str) -> list[Entry]:
     return entries
 
 
-def _value(entry: Entry, key: str, place: str) -> Any:
+def value_of(entry: Entry, key: str, place: str) -> Any:
+    """The value of a key; `InputError` where it is missing."""
     try:
         return entry[key]
     except KeyError:
         raise InputError(f"{place}: missing key {key!r}; it has {', '.join(map(repr, entry))}") from None
 
 
-def _id(value: object, place: str) -> str:
+def checked_id(value: object, place: str) -> str:
+    """An id as text: of a text or a whole number, be it written 7.0, as data frames do; else `InputError`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InputError(f"{place} is {value!r}, expected a whole number or a text")
     return str(value)
 
 
-def _index(entries: list[Entry], key: str) -> dict[str, int]:
-    """Id -> position."""
-    if not entries:
+def entry_ids(entries: list[Entry], key: str) -> list[str]:
+    """Ids of entries, as text; `InputError` where one is missing or none."""
+    return [
+        checked_id(value_of(entry, "id", f"{key}[{i}]"), f"{key}[{i}].id") for i, entry in enumerate(entries)
+    ]
+
+
+def index_of(ids: Sequence[str], key: str) -> dict[str, int]:
+    """Id -> position; `InputError` where there is none, or one stands twice."""
+    if not ids:
         raise InputError(f"{key}: the list is empty")
     index: dict[str, int] = {}
-    for i, entry in enumerate(entries):
-        id_ = _id(_value(entry, "id", f"{key}[{i}]"), f"{key}[{i}].id")
+    for i, id_ in enumerate(ids):
         if id_ in index:
             error = VocabularyError if key == "categories" else InputError
             raise error(f"{key}[{i}].id {id_!r} is that of {key}[{index[id_]}] already")
@@ -175,48 +212,63 @@ def _index(entries: list[Entry], key: str) -> dict[str, int]:
     return index
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     """Whether it is one that float64 holds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def sizes_of(images: list[Entry]) -> Floats:
+    """(B, 2) width and height; `InputError` where one is missing or no positive number."""
+    return np.array([_size(entry, f"images[{i}]") for i, entry in enumerate(images)], np.float64)
+
+
 def _size(entry: Entry, place: str) -> list[float]:
-    size = [_value(entry, key, place) for key in ("width", "height")]
+    size = [value_of(entry, key, place) for key in ("width", "height")]
     for key, value in zip(("width", "height"), size, strict=True):
-        if not _is_number(value) or value <= 0:
+        if not is_number(value) or value <= 0:
             raise InputError(f"{place}.{key} is {value!r}, expected a positive number of pixels")
     return size
 
 
-def _box(entry: Entry, place: str) -> _Box:
+def checked_box(entry: Entry, place: str) -> Box:
+    """An entry of annotations; `InputError` for a missing key or a value of the wrong kind."""
     image, category = (
-        _id(_value(entry, key, place), f"{place}.{key}") for key in ("image_id", "category_id")
+        checked_id(value_of(entry, key, place), f"{place}.{key}") for key in ("image_id", "category_id")
     )
-    box = _value(entry, "bbox", place)
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    box = value_of(entry, "bbox", place)
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise InputError(f"{place}.bbox is {box!r}, expected four finite numbers: x, y, width, height")
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
         raise InputError(f"{place}.iscrowd is {crowd!r}, expected 0 or 1")
     x, y, width, height = map(float, box)
-    return _Box(image, category, (x, y, width, height), 1 if crowd else 0)
+    return Box(image, category, (x, y, width, height), 1 if crowd else 0)
 
 
-def _columns(
-    boxes: list[_Box], image: dict[str, int], category: dict[str, int]
+def columns_of(
+    boxes: Sequence[Box], image: dict[str, int], category: dict[str, int]
 ) -> tuple[Ints, Ints, Bools, Floats]:
-    """Of each box the image, the label, whether it is a crowd, and x1, y1, x2, y2."""
+    """Of each box the image, the label, whether it is a crowd, and x, y, width, height.
+
+    Raises:
+        InputError: an image or a category that is not there.
+    """
     n = len(boxes)
     of = _positions([str(box.image_id) for box in boxes], image, "image_id")
     label = _positions([str(box.category_id) for box in boxes], category, "category_id")
     crowd = np.fromiter((box.iscrowd for box in boxes), bool, n)
     sides = np.fromiter(chain.from_iterable(box.bbox for box in boxes), np.float64, 4 * n).reshape(n, 4)
+    return of, label, crowd, sides
+
+
+def _corners(sides: Floats) -> Floats:
+    """x1, y1, x2, y2."""
     turned = np.flatnonzero((sides[:, 2:] < 0).any(axis=1))
     if len(turned):
         row = turned[0]
         given = sides[row].tolist()
         raise InputError(f"annotations[{row}].bbox is {given}, expected a width and a height of at least 0")
-    return of, label, crowd, np.hstack([sides[:, :2], _sums(sides[:, :2], sides[:, 2:])])
+    return np.hstack([sides[:, :2], _sums(sides[:, :2], sides[:, 2:])])
 
 
 def _sums(left: Floats, right: Floats) -> Floats:
