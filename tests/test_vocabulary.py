@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from wildbox.annotations import Annotations
@@ -117,3 +118,33 @@ def test_one_text_is_not_several_ids() -> None:
     ids: Any = "cat"
     with pytest.raises(VocabularyError, match="expected several texts, got one, 'cat'"):
         Vocabulary(ids)
+
+
+@pytest.mark.parametrize("column", [np.array, pl.Series, list, iter])
+def test_columns_of_any_kind_are_ids_and_names(column: Any) -> None:
+    made = Vocabulary(column(["1", "2"]), column(["cat", "dog"]), groups=column(["f", "r"]))
+    assert made == Vocabulary(("1", "2"), ("cat", "dog"))
+    assert made.groups == ("f", "r")
+    assert {type(text) for text in (*made.ids, *made.names, *made.groups)} == {str}
+    assert Vocabulary(column(["1", "2"]), column([])).names == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (([0, 1],), "class id 0: expected a text"),
+        ((["a", None],), "class id None: expected a text"),
+        ((np.array([3, 4]),), r"class id .*3.*: expected a text"),
+        ((["a", "b"], ["cat", 7]), "class name 7: expected a text"),
+        ((["a", "b"], "cat"), "class names: expected several texts, got one, 'cat'"),
+        ((["a", "b"], (), [1, 2]), "class group 1: expected a text"),
+        (
+            ({0: "cat", 1: "dog"},),
+            "class ids: .* got a mapping; give its keys, as texts, for the ids and its",
+        ),
+        ((["a", "b"], {0: "cat", 1: "dog"}), "class names: .* got a mapping"),
+    ],
+)
+def test_classes_are_texts(given: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(VocabularyError, match=told):
+        Vocabulary(*given)

@@ -6,7 +6,7 @@ Letters: C classes, E edges. An *ancestor* of a class is a true label of each of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,9 @@ class Vocabulary:
         names: C display names; they may repeat (Open Images has two classes "Mouse"). Default: the ids.
         groups: C groups by frequency as the set's publishers draw them (LVIS: r, c, f), or none; they do not
             make a vocabulary another one.
+    Raises:
+        VocabularyError: what is no text, one text or a mapping in place of several, an id that stands twice, names or
+            groups that are not C.
 
     >>> animals = Vocabulary(("/m/07dm6", "/m/0jbk"), ("Tiger", "Animal"))
     >>> animals, animals.index("/m/0jbk")
@@ -36,11 +39,13 @@ class Vocabulary:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.ids, str):
-            raise VocabularyError(f"class ids: expected several texts, got one, {self.ids!r}")
-        object.__setattr__(self, "ids", tuple(self.ids))
-        object.__setattr__(self, "names", tuple(self.names or self.ids))
-        object.__setattr__(self, "groups", tuple(self.groups))
+        ids, names, groups = (
+            _texts(given, name)
+            for given, name in ((self.ids, "id"), (self.names, "name"), (self.groups, "group"))
+        )
+        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "names", names or ids)
+        object.__setattr__(self, "groups", groups)
         if self.groups and len(self.groups) != len(self.ids):
             raise VocabularyError(f"{len(self.ids)} class ids but {len(self.groups)} groups")
         if len(self.names) != len(self.ids):
@@ -101,6 +106,20 @@ class Vocabulary:
             for id_, name in zip(self.ids, self.names, strict=True)
             if name != id_
         }
+
+
+def _texts(given: Iterable[str], name: str) -> tuple[str, ...]:
+    """Texts of a column of any kind (those of numpy have a type of their own), or `VocabularyError`."""
+    if isinstance(given, str):
+        raise VocabularyError(f"class {name}s: expected several texts, got one, {given!r}")
+    if isinstance(given, Mapping):
+        told = "give its keys, as texts, for the ids and its values for the names"
+        raise VocabularyError(f"class {name}s: expected several texts, got a mapping; {told}")
+    texts = tuple(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise VocabularyError(f"class {name} {text!r}: expected a text")
+    return tuple(map(str, texts))
 
 
 def check_same_classes(one: Vocabulary, other: Vocabulary, message: str) -> None:
