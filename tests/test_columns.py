@@ -48,6 +48,7 @@ def truth(**columns: Any) -> Annotations:
         ({"boxes": [["0", "0", "1", "1"]] * 3}, "'boxes' holds <U1, expected a number"),
         ({"boxes": torch.tensor(BOXES).bfloat16()}, "'boxes': Got unsupported ScalarType BFloat16"),
         ({"boxes": torch.tensor(BOXES).requires_grad_()}, "'boxes': Can't call numpy.* requires grad"),
+        ({"boxes": [BOXES[0], [1, 2], BOXES[2]]}, "'boxes': .*inhomogeneous shape"),
         ({"image": [[0], [0], [1]]}, "'image' has the shape"),
         ({"image": [0, 0.5, 1]}, "'image', row 1: 0.5"),
     ],

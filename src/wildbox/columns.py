@@ -60,7 +60,7 @@ def checked_column(
     """
     try:
         given = np.asarray(value)
-    except (TypeError, RuntimeError) as error:  # of tensors: bfloat16, or with a gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged; tensors: bfloat16, a gradient
         raise InputError(f"column {name!r}: {error}") from error
     if not given.size and given.ndim:
         given = given.reshape((-1,) if width is None else (-1, width))
