@@ -112,6 +112,24 @@ def test_the_interval_lies_around_the_number() -> None:
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.5, 0.45, 0.55))
 
 
+def test_an_interval_ends_where_the_number_does() -> None:
+    few = Bootstrap(
+        np.array([0.1, 0.9]), np.array([[0.0, 0.6], [0.6, 1.0]]), (0, 2, ("a",))
+    )  # +- 0.3, +- 0.2
+    low, high = (few.of([c]).mean(level=0.9999) for c in (0, 1))
+    assert (low.low, low.high) == pytest.approx((0, 0.4), abs=1e-3)
+    assert (high.low, high.high) == pytest.approx((0.7, 1), abs=1e-3)
+    assert few.of_class(0, level=0.9999) == low
+    other = Bootstrap(few.ap, few.samples[::-1], few.key)
+    gain = few.minus(other).of_class(0, level=0.9999)  # may be below 0
+    assert (gain.low, gain.high) == pytest.approx((-0.6, 0.6), abs=1e-3)
+    assert few.minus(other).of([0]).mean(level=0.9999) == gain
+    far = Bootstrap(np.array([1.0]), np.array([[1.0], [0.0]]), few.key).minus(
+        Bootstrap(np.array([0.0]), np.array([[0.0], [1.0]]), few.key)
+    )
+    assert far.of_class(0, level=0.9999).high == 1
+
+
 def test_same_samples_for_any_order_and_any_threads() -> None:
     pair = draw(np.random.default_rng(4), levels=5, group_of=0.3)
     rules = protocol_named("open-images-challenge")
@@ -138,7 +156,7 @@ def test_what_cannot_be_sampled() -> None:
 
 
 def test_an_interval_has_the_deviations_from_the_mean_of_the_samples() -> None:
-    one = _interval(0.5, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), 0.5)  # mean 0.2, median 0
+    one = _interval(0.5, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), 0.5, (0, 1))  # mean 0.2, median 0
     assert (one.value, one.low, one.high) == pytest.approx((0.5, 0.3, 0.3))
 
 

@@ -10,7 +10,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -40,7 +40,8 @@ class Interval:
     """A number of the whole set, and how far most samples deviate from it.
 
     Deviations are those of samples from their mean, so that the interval lies around the number. Samples themselves lie
-    a little high: an image that is drawn twice makes the curve rougher, and its envelope rises with that.
+    a little high: an image that is drawn twice makes the curve rougher, and its envelope rises with that. An end that
+    lies outside what the number can be, as below an average precision of 0, is drawn in to there.
     """
 
     value: float
@@ -65,19 +66,21 @@ class Bootstrap:
     """(S, C) NaN where a sample has no truth of the class."""
     key: tuple[int, int, tuple[str, ...]]
     """Seed, S and the images' ids, sorted."""
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """What the numbers can be: an average precision, or a difference of two."""
 
     def mean(self, *, level: float = 0.95) -> Interval:
         """Mean average precision; the interval holds `level` of the samples' deviations, as many on either side."""
-        return _interval(_mean(self.ap[None])[0], _mean(self.samples), level)
+        return _interval(_mean(self.ap[None])[0], _mean(self.samples), level, self.bounds)
 
     def of_class(self, index: int, *, level: float = 0.95) -> Interval:
         """Average precision of a class; samples without truth of it are left out."""
-        return _interval(self.ap[index], self.samples[:, index], level)
+        return _interval(self.ap[index], self.samples[:, index], level, self.bounds)
 
     def of(self, classes: ArrayLike) -> Bootstrap:
         """The same of some classes, given by indices or as (C,) bool."""
         chosen = np.asarray(classes)
-        return Bootstrap(self.ap[chosen], self.samples[:, chosen], self.key)
+        return replace(self, ap=self.ap[chosen], samples=self.samples[:, chosen])
 
     def minus(self, other: Bootstrap) -> Bootstrap:
         """What this run has more than another.
@@ -89,7 +92,8 @@ class Bootstrap:
         """
         if self.key != other.key or self.ap.shape != other.ap.shape:
             raise InputError("runs on different images or classes have no difference sample by sample")
-        return Bootstrap(self.ap - other.ap, self.samples - other.samples, self.key)
+        bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
+        return Bootstrap(self.ap - other.ap, self.samples - other.samples, self.key, bounds)
 
 
 def bootstrap(
@@ -227,11 +231,12 @@ def _mean(ap: Floats) -> Floats:
     return means
 
 
-def _interval(value: float, samples: Floats, level: float) -> Interval:
+def _interval(value: float, samples: Floats, level: float, bounds: tuple[float, float]) -> Interval:
     if not 0 < level < 1:
         raise ConfigError(f"level {level} is outside (0, 1)")
     known = samples[~np.isnan(samples)]
     if not len(known):
         return Interval(float(value), float("nan"), float("nan"))
-    low, high = value + np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) - known.mean()
+    ends = value + np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) - known.mean()
+    low, high = ends.clip(*bounds)
     return Interval(float(value), float(low), float(high))
