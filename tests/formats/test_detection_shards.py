@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import tempfile
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def test_a_folder_holds_compressed_files_too(tmp_path: Path, ending: str) -> Non
     (tmp_path / "a.parquet").write_bytes(b"")
     with pytest.raises(InputError, match="two files are named 'a'"):
         read_detections(tmp_path, vocabulary=PETS)
+
+
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    entry = {"image_id": "a", "category_id": "cat", "bbox": [0, 0, 1, 1], "score": 1}
+    for name in ("A.JSON", "B.JSON.GZ"):
+        (tmp_path / name).write_text(json.dumps([entry]))
+    (tmp_path / "C.CSV").write_text(f"{HEADER}a,cat,1,0,1,0,1\n")
+    assert len(read_detections(tmp_path, vocabulary=PETS)) == 3
 
 
 def test_a_folder_as_predict_leaves_it(tmp_path: Path) -> None:

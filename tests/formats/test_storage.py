@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import tempfile
 import warnings
 from pathlib import Path
@@ -109,6 +111,11 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "model.csv").write_bytes(b"\x7fELF\r\xff,\x00\n\xff")
     with pytest.raises(InputError, match=r"model\.csv:1: not UTF-8 text"):
         read_detections(tmp_path / "model.csv", vocabulary=PETS)
+    for pack in (bz2.compress, lzma.compress):
+        for name in ("model.csv", "model.json"):
+            (tmp_path / name).write_bytes(pack(HEADER.encode()))
+            with pytest.raises(InputError, match="not UTF-8 text, nor a file of gzip or Zstandard"):
+                read_detections(tmp_path / name, vocabulary=PETS)
     (tmp_path / "model.csv").write_bytes(b"Image\rID,LabelName\n")
     with pytest.raises(InputError, match=r"model\.csv:1: not a row of a CSV table"):
         read_detections(tmp_path / "model.csv", vocabulary=PETS)
@@ -361,7 +368,7 @@ def test_written_is_read_again(truth: Annotations, score: float) -> None:
     known = {"vocabulary": found.vocabulary, "image_ids": found.image_ids}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
-        for name in ("found.csv", "found.parquet", "found.json", "submission.csv"):
+        for name in ("found.csv", "found.parquet", "found.json", "FOUND.JSON", "submission.csv"):
             write = write_submission if name == "submission.csv" else write_detections
             if name == "submission.csv" and any(id_.split() != [id_] for id_ in found.vocabulary.ids):
                 with pytest.raises(InputError, match="with a space"):
@@ -370,6 +377,6 @@ def test_written_is_read_again(truth: Annotations, score: float) -> None:
             write(found, Path(folder, name))
             read = read_detections(Path(folder, name), **known)  # type: ignore[arg-type]
             assert read.image_ids == found.image_ids
-            for column in ("image", "label", "score", *(["boxes"] if name != "found.json" else [])):
+            for column in ("image", "label", "score", *(["boxes"] if name.lower() != "found.json" else [])):
                 np.testing.assert_array_equal(getattr(read, column), getattr(found, column))
             np.testing.assert_allclose(read.boxes, found.boxes, rtol=1e-12, atol=1e-12)  # x2 - x1 in JSON

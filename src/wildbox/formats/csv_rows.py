@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.files import BYTE_ORDER_MARK, open_file, read_text, tell
+from wildbox.formats.files import BYTE_ORDER_MARK, NO_TEXT, open_file, read_text, tell
 from wildbox.formats.regular_lines import regular_lines
 
 TEXT: pl.DataType = pl.String()
@@ -152,7 +152,7 @@ def _layout(
     try:
         fields = next(csv.reader([line.decode()], strict=True))
     except UnicodeDecodeError as error:
-        raise InputError("not UTF-8 text", path=path, line=1) from error
+        raise InputError(NO_TEXT, path=path, line=1) from error
     except csv.Error as error:
         raise InputError(f"not a row of a CSV table: {error}", path=path, line=1) from error
     _check_header(fields, [name for name in columns if name not in optional], path=path, line=1)
@@ -262,7 +262,7 @@ def _rows(data: bytes, layout: _Layout, first: int) -> Iterator[tuple[int | str 
         text = data.decode()
     except UnicodeDecodeError as error:
         line = first + data.count(b"\n", 0, error.start)
-        raise InputError("not UTF-8 text", path=path, line=line) from error
+        raise InputError(NO_TEXT, path=path, line=line) from error
     for line, row in filled_rows(text, path=path, first=first):
         if len(row) != len(layout.fields):
             raise InputError(f"{len(row)} fields, expected {len(layout.fields)}", path=path, line=line)

@@ -28,6 +28,8 @@ RUST = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust tell an error of the system."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Of UTF-8; some editors put it before the text."""
+NO_TEXT = "not UTF-8 text, nor a file of gzip or Zstandard"
+"""Of what cannot be decoded: other things, or text that is compressed in another way."""
 
 
 @contextmanager
@@ -64,8 +66,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is taken as COCO's: by its ending .json, or .json.gz and the like."""
-    return ".json" in path.suffixes[-2:]
+    """Whether a file is taken as COCO's: by its ending .json, or .json.gz and the like, in any case."""
+    return ".json" in map(str.lower, path.suffixes[-2:])
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def read_text(path: str | Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError("not UTF-8 text", path=path, line=line) from error
+        raise InputError(NO_TEXT, path=path, line=line) from error
     if not text.strip():
         raise InputError("the file is empty", path=path)
     return text

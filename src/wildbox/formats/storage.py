@@ -26,7 +26,7 @@ from wildbox.formats.files import tell, whole_file, write_json
 from wildbox.formats.labelled_rows import LabelledRows, number_images, texts
 from wildbox.vocabulary import Vocabulary
 
-ENDING = re.compile(r"\.parquet$|\.(csv|json)(\.gz|\.zst)?$")
+ENDING = re.compile(r"\.parquet$|(?i:\.(csv|json)(\.gz|\.zst)?)$")
 """Of the files of a folder that are taken for detections."""
 ORIGIN = "prediction.json"
 """Beside the folders of detections that `wildbox predict` makes, one for each rule of scoring: how they were made."""
@@ -44,7 +44,7 @@ def write_detections(detections: Detections, path: str | Path) -> None:
     [1.0]
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         write_json(_results(detections), path)
         return
     x1, y1, x2, y2 = detections.boxes.T
