@@ -24,26 +24,6 @@ if __name__ == "__main__":
     print(kept(), multiprocessing.get_context("spawn").Pool(1).map(kept, [0]))
 """
 
-FULL = """
-import resource
-import numba
-import numpy as np
-from wildbox.boxes import areas
-from wildbox.threads import load_compiled
-
-@numba.njit(cache=True)
-def theirs():
-    return 1
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # numba's index of a loop is smaller, its code larger
-load_compiled()
-print(areas(np.array([[0.0, 0.0, 2.0, 3.0]])))
-try:
-    theirs()
-except OSError:
-    print("theirs")
-"""
-
 
 @pytest.fixture
 def homeless(tmp_path: Path) -> dict[str, str]:
@@ -93,10 +73,3 @@ def test_a_folder_that_others_could_write_to_is_refused(
     assert last_line.startswith("wildbox.errors.ConfigError: ")
     assert str(own) in last_line
     assert last_line.endswith("set NUMBA_CACHE_DIR to a folder that can be written to")
-
-
-def test_loops_that_cannot_be_saved_are_used_all_the_same(tmp_path: Path, homeless: dict[str, str]) -> None:
-    done = run(FULL, tmp_path, homeless | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")})
-    assert done.stdout == "[6.]\ntheirs\n", done.stderr
-    assert done.stderr.count("Warning: ") == 1
-    assert "compiled loops cannot be kept: File too large; make room, or set NUMBA_CACHE_DIR" in done.stderr

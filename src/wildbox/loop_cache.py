@@ -2,7 +2,7 @@
 
 Numba takes the folder that NUMBA_CACHE_DIR names, the `__pycache__` beside the code, or the user's own for caches.
 Where it can write to none of them, as in a container whose user has no home, it refuses to make the loops at all: then
-they are kept in a folder of this user's among the temporary files. Where a loop cannot be saved, the work goes on.
+they are kept in a folder of this user's among the temporary files.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import os
 import stat
 import tempfile
 import warnings
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
 
 from wildbox.errors import ConfigError, InputWarning
 
@@ -48,25 +45,4 @@ def _own_folder() -> str:
     return str(folder)
 
 
-def _forgive_full_disks() -> None:
-    """Loops of ours that are compiled but cannot be saved are used all the same; numba has no setting for that."""
-    save: Any = FunctionCache.save_overload
-    told: list[str] = []
-
-    @wraps(save)
-    def save_overload(self: Any, sig: Any, data: Any) -> None:
-        try:
-            save(self, sig, data)
-        except OSError as error:
-            if not data.fndesc.modname.startswith("wildbox."):
-                raise
-            reason = f"compiled loops cannot be kept: {error.strerror or error}; make room, or {ADVICE}"
-            if not told:
-                told.append(reason)
-                warnings.warn(f"{self.cache_path}: {reason}", InputWarning, stacklevel=2)
-
-    FunctionCache.save_overload = save_overload  # type: ignore[method-assign]
-
-
 _choose_folder()
-_forgive_full_disks()
