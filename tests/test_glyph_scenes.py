@@ -46,6 +46,17 @@ def is_share(count: int, of: int, share: float) -> bool:
     return bool(abs(count / of - share) < 4 * np.sqrt(share * (1 - share) / of))
 
 
+def test_each_split_has_its_own_power_law_and_its_own_scenes() -> None:
+    for split, ratio in (("train", 300), ("validation", 6)):
+        frequency = GlyphWorld().frequency(split)
+        assert frequency[0] / frequency[-1] == pytest.approx(ratio)
+        assert np.diff(np.log(frequency)) / np.diff(np.log(np.arange(1, 50))) == pytest.approx(
+            -np.log(ratio) / np.log(49)
+        )
+    flat = replace(SETTINGS, imbalance=1.0, validation_imbalance=1.0)
+    assert scene_of(flat, "train", 0) not in (scene_of(flat, "validation", 0), scene_of(flat, "train", 1))
+
+
 def test_clusters_are_as_frequent_as_asked_and_all_their_boxes_are_groups(scenes: list[Scene]) -> None:
     assert is_share(sum(map(has_cluster, scenes)), len(scenes), SETTINGS.group_of)
     twice = 0
