@@ -168,12 +168,13 @@ dropin = DistributedBalancedSampler(offsets, labels, seed=3, balance=0.7)
 assert list(whole) == list(alone) == sampler.draws(0, 20).tolist()
 assert len(early_dropin) == early_dropin.num_samples == 30 and early_dropin.total_size == 60
 assert list(early_dropin) == list(dropin)
-try:
-    list(early)
-except ConfigError as error:
-    assert "each of 2 processes would draw everything;" in str(error)
-else:
-    raise AssertionError("it drew")
+for use in (list, pickle.dumps):  # a worker that is spawned gets a copy
+    try:
+        use(early)
+    except ConfigError as error:
+        assert "each of 2 processes would draw everything;" in str(error)
+    else:
+        raise AssertionError("it drew")
 pickled = pickle.dumps(passed)
 print(json.dumps([list(sampler), list(dropin)]))
 distributed.destroy_process_group()

@@ -96,12 +96,19 @@ class BalancedSampler(Sampler[int]):
         _check_state(state, self._stream.seed, "draw")
         self.start_at(state["draw"])
 
-    def __iter__(self) -> Iterator[int]:
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_shard()  # a worker that is spawned with a copy knows of no other processes
+        return self.__dict__
+
+    def _check_shard(self) -> None:
         if self._asked[1] is None and (processes := shard(*self._asked)[1]) > self._world_size:
             raise ConfigError(
                 f"the sampler was made before torch.distributed was initialised: each of {processes} processes would "
                 "draw everything; make it afterwards, say rank and world_size, or take a DistributedBalancedSampler"
             )
+
+    def __iter__(self) -> Iterator[int]:
+        self._check_shard()
         self._end = None
         return _Rest(self)
 
