@@ -148,3 +148,7 @@ def test_columns_of_any_kind_are_ids_and_names(column: Any) -> None:
 def test_classes_are_texts(given: tuple[Any, ...], told: str) -> None:
     with pytest.raises(VocabularyError, match=told):
         Vocabulary(*given)
+
+
+def test_names_may_be_none() -> None:
+    assert Vocabulary(("a", "b"), None).names == ("a", "b")  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ class Vocabulary:
         names: C display names; they may repeat (Open Images has two classes "Mouse"). Default: the ids.
         groups: C groups by frequency as the set's publishers draw them (LVIS: r, c, f), or none; they do not
             make a vocabulary another one.
+
     Raises:
         VocabularyError: what is no text, one text or a mapping in place of several, an id that stands twice, names or
             groups that are not C.
@@ -41,7 +42,11 @@ class Vocabulary:
     def __post_init__(self) -> None:
         ids, names, groups = (
             _texts(given, name)
-            for given, name in ((self.ids, "id"), (self.names, "name"), (self.groups, "group"))
+            for given, name in (
+                (self.ids, "id"),
+                (() if self.names is None else self.names, "name"),
+                (self.groups, "group"),
+            )
         )
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "names", names or ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,19 @@ def test_a_defect_names_the_image_too(folder: Path) -> None:
 def test_settings_that_contradict_the_dataset(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_corrupt_share is 0\.5, and replace_corrupt False"):
         BatchLoader(dataset(folder), BATCHES, max_corrupt_share=0.5)
+
+
+class WithMore(DetectionDataset):
+    """Somebody's own, with more in its targets."""
+
+    def __getitem__(self, draw: Any) -> Any:
+        image, target = super().__getitem__(draw)
+        sparse = torch.eye(2).to_sparse()
+        return image, target | {"number": 3, "name": "a", "array": np.ones(2), "sparse": sparse}
+
+
+def test_targets_may_hold_more_than_tensors(folder: Path) -> None:
+    loader = BatchLoader(dataset(folder, kind=WithMore), BATCHES, workers=1)
+    target: Any = next(iter(loader))[1][0]
+    assert (target["number"], target["name"], target["array"].sum()) == (3, "a", 2)
+    assert torch.equal(target["sparse"].to_dense(), torch.eye(2))

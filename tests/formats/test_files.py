@@ -93,3 +93,8 @@ def test_a_read_only_disk_is_told_by_the_name_of_the_file(
     with pytest.raises(OSError, match="Read-only file system") as told:
         fail()
     assert told.value.filename == str(tmp_path / "file")
+
+
+def test_errors_of_ours_in_the_block_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"another file \(os error 2\)"), whole_file(tmp_path / "file"):
+        raise InputError("another file (os error 2)")

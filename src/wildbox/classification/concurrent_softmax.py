@@ -115,8 +115,9 @@ class ConcurrentSoftmax(nn.Module):
 
     The rates are a buffer: they follow `.to(device)`, or the logits where they lie elsewhere, and stand in
     the state dict. They keep their precision under `.half()`: 0.9999 must not become 1. Other rates are assigned, a
-    state that is loaded, written in their place, as DistributedDataParallel does where it is made, or what
-    `torch.func.functional_call` is given. What is compiled or traced sees only the first two.
+    state that is loaded, or what `torch.func.functional_call` is given; or they are written in their place by what
+    torch counts as a write, as `copy_`, and DistributedDataParallel where it is made, but not by `.data`, numpy or
+    `torch.distributed.broadcast`. What is compiled sees only the first two, what is traced none.
 
     Args:
         rates: (K, K) in [0, 1], the diagonal 0. From the file that an audit leaves, where the last column is the
@@ -215,7 +216,7 @@ class ConcurrentSoftmax(nn.Module):
 
     def _notice(self) -> None:
         """What was written to the rates in their place is other rates, if all of their digits are there."""
-        if torch.compiler.is_compiling() or _state(self._taken) == self._seen:
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or _state(self._taken) == self._seen:
             return
         if self._taken.dtype not in COMPUTED:
             raise InputError(
@@ -256,8 +257,7 @@ class ConcurrentSoftmax(nn.Module):
 
     @torch.inference_mode(False)
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._notice()
-        exact = self.rates
+        exact, changed = self.rates, _state(self._taken) != self._seen
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = self.rates.device
         moved = device != exact.device
@@ -265,7 +265,7 @@ class ConcurrentSoftmax(nn.Module):
             exact = self.rates.to(exact.dtype)
         self._buffers["rates"] = self._taken = exact.to(device)
         if moved:
-            self._seen = _state(self._taken)
+            self._seen = (-1, exact.dtype) if changed else _state(self._taken)
             self._prepare(exact, device)
         return self
 

@@ -80,7 +80,7 @@ def main() -> None:
 def _unwritten_output() -> str | None:
     """Name of standard output where it takes no line; what it holds is dropped, or Python would try at its end."""
     try:
-        print(flush=True)
+        print(end="", flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "standard output"

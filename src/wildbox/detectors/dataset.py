@@ -291,6 +291,7 @@ def collate(batch: Sequence[Sample]) -> tuple[list[Tensor], list[dict[str, Any]]
     """
     images, targets = [image for image, _ in batch], [target for _, target in batch]
     if get_worker_info() is not None:
-        for tensor in chain(images, *(target.values() for target in targets)):
-            tensor.share_memory_()
+        for value in chain(images, *(target.values() for target in targets)):
+            if isinstance(value, Tensor) and value.layout == torch.strided:
+                value.share_memory_()
     return images, targets

@@ -6,6 +6,7 @@ Source: https://cocodataset.org/#detection-eval, https://www.lvisdataset.org/cha
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -73,13 +74,14 @@ class _Object(Box, kw_only=True, gc=False):
 def read_coco_truth(path: str | Path) -> CocoTruth:
     """Truth of a COCO or LVIS file with all that its evaluation looks at: areas of masks, crowds, federated lists.
 
-    The file is read as `read_coco` reads it, compressed or not, and nothing else of it is looked at: not what tools
-    write of themselves and of licenses, nor outlines. An annotation without `area` has that of its box.
+    The file may be compressed, and nothing else of it is looked at: not what tools write of themselves and of
+    licenses, nor outlines. Boxes are left as they are. An annotation without `area` has that of its box.
 
     Raises:
         InputError: no such file, malformed JSON (with its line); otherwise with the entry: a missing key, a value of
-            the wrong kind, ids that are not whole numbers below 2**53 or stand twice, no images, annotations or
-            categories, an image or category that is not there, an image without size.
+            the wrong kind, ids of images or categories that are not whole numbers from 0 to 2**53 - 1, an id that
+            stands twice, no images, annotations or categories, an image or category that is not there, an image
+            without size.
     Warns:
         InputWarning: counts boxes that are turned around or without area.
     """
@@ -92,6 +94,8 @@ def read_coco_truth(path: str | Path) -> CocoTruth:
 def _checked_object(entry: Entry, place: str) -> _Object:
     box = checked_box(entry, place)
     area = entry.get("area")
+    if isinstance(area, float) and math.isnan(area):
+        area = None
     if area is not None and not is_number(area):
         raise InputError(f"{place}.area is {area!r}, expected a finite number")
     return _Object(

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from wildbox.errors import InputError, InputWarning
+from wildbox.errors import InputError, InputWarning, WildboxError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,7 +57,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno is not None:
             if error.filename in (None, str(temporary)):  # None: of a full disk, say
                 error.filename = str(path)
-        elif number is not None:  # polars has errors of several kinds for a full disk
+        elif number is not None and not isinstance(
+            error, WildboxError
+        ):  # polars has errors of several kinds for a full disk
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         raise
     finally:
