@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -306,3 +306,23 @@ def named_rows(path: str | Path, needed: Sequence[str]) -> tuple[list[str], list
             raise InputError(f"{len(row)} fields, expected {len(header)}", path=path, line=line)
         found.append((line, dict(zip(header, row, strict=True))))
     return header, found
+
+
+class _Through(io.RawIOBase):
+    """What is written to it goes to another stream, of which polars cannot take the descriptor."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._stream.write(data)
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as CSV; `OSError` where the disk is full, of which older polars say nothing at a file's end."""
+    with path.open("wb") as stream:
+        table.write_csv(cast("IO[bytes]", _Through(stream)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wildbox.annotations import Annotations, ImageLabels
 from wildbox.boxes import count_empty
 from wildbox.errors import HierarchyError, InputError, VocabularyError
-from wildbox.formats.csv_rows import NUMBER, Check, filled_rows
+from wildbox.formats.csv_rows import NUMBER, Check, filled_rows, write_table
 from wildbox.formats.files import read_json, read_text, tell, whole_file, write_json
 from wildbox.formats.labelled_rows import (
     CORNERS,
@@ -259,7 +259,7 @@ def write_open_images(
         ("class-descriptions.csv", described),
     ):
         with whole_file(folder / name) as temporary:
-            frame.write_csv(temporary)
+            write_table(frame, temporary)
     if hierarchy is not None:
         write_json(_nested(hierarchy, vocabulary), folder / "hierarchy.json")
 

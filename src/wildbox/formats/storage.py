@@ -21,6 +21,7 @@ from wildbox.annotations import Floats
 from wildbox.boxes import count_empty
 from wildbox.detections import Detections
 from wildbox.errors import InputError
+from wildbox.formats.csv_rows import write_table
 from wildbox.formats.detection_rows import place_of_empty, read_results, read_rows, results_table
 from wildbox.formats.files import tell, whole_file, write_json
 from wildbox.formats.labelled_rows import LabelledRows, number_images, texts
@@ -63,7 +64,7 @@ def write_detections(detections: Detections, path: str | Path) -> None:
         if path.suffix == ".parquet":
             table.write_parquet(temporary)
         else:
-            table.write_csv(temporary)
+            write_table(table, temporary)
 
 
 def _results(detections: Detections) -> list[dict[str, object]]:
@@ -103,7 +104,7 @@ def write_submission(detections: Detections, path: str | Path) -> None:
     strings = [" ".join(words[first:last]) for first, last in pairwise(bounds)]
     table = pl.DataFrame({"ImageId": detections.image_ids, "PredictionString": strings})
     with whole_file(path) as temporary:
-        table.write_csv(temporary)
+        write_table(table, temporary)
 
 
 def detection_files(path: str | Path) -> list[Path]:
