@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def _truth(content: Content[_Object]) -> tuple[CocoTruth, int]:
     ids = [entry.id for entry in content.annotations]
     if len(set(ids)) < max(len(ids), 1):
         index_of(list(map(str, ids)), "annotations")  # tells which
-    sizes_of(content.images)
+    sizes_of(content.images)  # looks at them alone: nothing of COCO's depends on a size
     of, label, crowd, sides = columns_of(content.annotations, image, category)
     numbers, classes = _numbers(image, "images"), _numbers(category, "categories")
     vocabulary = vocabulary_of(content.categories, category)
@@ -147,7 +147,7 @@ def _truth(content: Content[_Object]) -> tuple[CocoTruth, int]:
     return truth, int((sides[:, 2:] <= 0).any(axis=1).sum())
 
 
-def _numbers(ids: Iterable[str], key: str) -> Ints:
+def _numbers(ids: Collection[str], key: str) -> Ints:
     """Ids as whole numbers that float64 holds, as detections are arrays of it."""
     for i, id_ in enumerate(ids):
         if not NUMERAL.fullmatch(id_) or int(id_) >= 2**53:

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from wildbox.errors import InputError
-from wildbox.formats.files import BYTE_ORDER_MARK, NO_TEXT, open_file, read_text, tell
+from wildbox.formats.files import BYTE_ORDER_MARK, NO_TEXT, open_file, read_text, tell, whole_file
 from wildbox.formats.regular_lines import regular_lines
 
 TEXT: pl.DataType = pl.String()
@@ -322,7 +322,7 @@ class _Through(io.RawIOBase):
         return self._stream.write(data)
 
 
-def write_table(table: pl.DataFrame, path: Path) -> None:
+def write_table(table: pl.DataFrame, path: str | Path) -> None:
     """Write a table as CSV; `OSError` where the disk is full, of which older polars say nothing at a file's end."""
-    with path.open("wb") as stream:
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
         table.write_csv(cast("IO[bytes]", _Through(stream)))

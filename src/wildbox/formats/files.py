@@ -53,13 +53,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
-        number = RUST.search(str(error))
+        number = RUST.search(str(error))  # polars has errors of several kinds for a full disk
         if isinstance(error, OSError) and error.errno is not None:
             if error.filename in (None, str(temporary)):  # None: of a full disk, say
                 error.filename = str(path)
-        elif number is not None and not isinstance(
-            error, WildboxError
-        ):  # polars has errors of several kinds for a full disk
+        elif number is not None and not isinstance(error, WildboxError):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
         raise
     finally:

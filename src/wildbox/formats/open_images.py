@@ -258,8 +258,7 @@ def write_open_images(
         (f"{prefix}-annotations-human-imagelabels.csv", _label_rows(annotations)),
         ("class-descriptions.csv", described),
     ):
-        with whole_file(folder / name) as temporary:
-            write_table(frame, temporary)
+        write_table(frame, folder / name)
     if hierarchy is not None:
         write_json(_nested(hierarchy, vocabulary), folder / "hierarchy.json")
 

@@ -60,11 +60,11 @@ def write_detections(detections: Detections, path: str | Path) -> None:
             "YMax": y2,
         }
     )
+    if path.suffix != ".parquet":
+        write_table(table, path)
+        return
     with whole_file(path) as temporary:
-        if path.suffix == ".parquet":
-            table.write_parquet(temporary)
-        else:
-            write_table(table, temporary)
+        table.write_parquet(temporary)
 
 
 def _results(detections: Detections) -> list[dict[str, object]]:
@@ -103,8 +103,7 @@ def write_submission(detections: Detections, path: str | Path) -> None:
     bounds = detections.offsets.tolist()
     strings = [" ".join(words[first:last]) for first, last in pairwise(bounds)]
     table = pl.DataFrame({"ImageId": detections.image_ids, "PredictionString": strings})
-    with whole_file(path) as temporary:
-        write_table(table, temporary)
+    write_table(table, path)
 
 
 def detection_files(path: str | Path) -> list[Path]:

@@ -259,7 +259,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
 
     def _settle(self) -> None:
         """Look who takes part: loaders may be made before the processes are started, as with Lightning and Fabric."""
-        if started():
+        if _started():
             self.rank, self.num_replicas = shard(*self._asked)
         self.num_samples = self._rounds(self._length)
         self.total_size = self.num_samples * self.num_replicas
@@ -269,7 +269,7 @@ class DistributedBalancedSampler(DistributedSampler[int]):
         return draws // self.num_replicas if self.drop_last else -(-draws // self.num_replicas)
 
 
-def started() -> bool:
+def _started() -> bool:
     """Whether torch.distributed is initialised."""
     return distributed.is_available() and distributed.is_initialized()
 
@@ -280,7 +280,7 @@ def shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
     >>> shard(None, None), shard(1, 4)
     ((0, 1), (1, 4))
     """
-    known = started()
+    known = _started()
     if rank is None:
         rank = distributed.get_rank() if known and world_size != 1 else 0
     if world_size is None:
